@@ -1,0 +1,1 @@
+//! The small registry, the shaped link, and the comparisons made through them.

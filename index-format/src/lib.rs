@@ -1,0 +1,1 @@
+//! The per-layer file index: bytes to structures and back.

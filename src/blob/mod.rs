@@ -1,0 +1,1 @@
+//! Bytes of a blob by range, wherever they lie: a registry, a local file, a faulty double.

@@ -1,0 +1,1 @@
+//! One file per verb: parses, dispatches, maps errors to exit codes.

@@ -1,0 +1,1 @@
+//! Containers of `brisk run`: specification, state on disk, monitor process, log.

@@ -1,0 +1,1 @@
+//! The mount service: wiring, control socket, lifetime.

@@ -1,0 +1,1 @@
+//! From a layer's stream to its index: hostile-input tar reader and the streaming builder.

@@ -1,0 +1,2 @@
+//! `brisk`: parses the command line and dispatches to one verb.
+fn main() {}

@@ -1,0 +1,1 @@
+//! FUSE sessions, the keeper that holds them, mount records, recovery.

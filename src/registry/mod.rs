@@ -1,0 +1,1 @@
+//! OCI distribution: references, hosts, authentication, manifests, ranged blobs, referrers, push.

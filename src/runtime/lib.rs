@@ -1,0 +1,1 @@
+//! An OCI runtime with the command line of runc.

@@ -1,0 +1,2 @@
+//! `brisk-runtime`: parses the command line and dispatches to one verb.
+fn main() {}

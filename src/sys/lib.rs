@@ -1,0 +1,1 @@
+//! Kernel interfaces and zlib calls behind safe functions: the only unsafe code of brisk.

@@ -78,7 +78,8 @@ impl Wire {
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         let mut free_at = self.free_at.lock().expect("no holder of this lock panics");
         *free_at = (*free_at).max(earliest) + self.shape.transmission(bytes);
-        *free_at
+        // Catching up is for the bandwidth alone: no bit leaves before it is there.
+        (*free_at).max(now)
     }
 }
 

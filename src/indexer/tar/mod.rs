@@ -20,3 +20,8 @@ pub use entry::{DataExtent, Entry, EntryKind, EntryTime};
 pub use error::{TarError, Warning};
 pub use limit::TarLimits;
 pub use reader::{TarReader, Visitor};
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -142,11 +142,11 @@ pub fn place(
             .ok_or("an extent is too large")?;
         // Cannot overflow: runs lie apart, so their sum is at most `run_end`.
         used += run.length;
-        let touches = run.offset == file_end;
         file_end = run_end;
         match extents.last_mut() {
             _ if run.length == 0 => {}
-            Some(last) if touches => last.length += run.length,
+            // Data is back to back in the stream, so what touches in the file is one run.
+            Some(last) if last.file_offset + last.length == run.offset => last.length += run.length,
             _ => extents.push(DataExtent {
                 file_offset: run.offset,
                 stream_offset,

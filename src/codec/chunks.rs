@@ -1,8 +1,6 @@
 //! The list of chunks that a scan of gzip or zstd grows.
 
-use super::{
-    CompressedOffset, MAX_CHUNK_LENGTH, Scan, ScannedChunk, StreamOffset, StreamOnly,
-};
+use super::{CompressedOffset, MAX_CHUNK_LENGTH, Scan, ScannedChunk, StreamOffset, StreamOnly};
 
 /// Where a chunk can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,10 @@ impl ChunkList {
 
     /// Gives the last chunk its record.
     pub(super) fn set_checkpoint(&mut self, record: Vec<u8>) {
-        let last = self.chunks.last_mut().expect("a chunk was pushed before its checkpoint");
+        let last = self
+            .chunks
+            .last_mut()
+            .expect("a chunk was pushed before its checkpoint");
         last.free = false;
         last.checkpoint = record;
     }
@@ -50,7 +51,8 @@ impl ChunkList {
 
     /// Whether the chunk that now ends at `stream` has become too long for a reader.
     pub(super) fn is_too_long(&self, stream: u64) -> bool {
-        self.last_start().is_some_and(|start| stream - start > MAX_CHUNK_LENGTH)
+        self.last_start()
+            .is_some_and(|start| stream - start > MAX_CHUNK_LENGTH)
     }
 
     fn note_length(&mut self, stream_end: u64) {
@@ -67,7 +69,9 @@ impl ChunkList {
         stream_only: Option<StreamOnly>,
     ) -> Scan {
         self.note_length(stream_size);
-        let long = StreamOnly::LongChunk { length: self.longest };
+        let long = StreamOnly::LongChunk {
+            length: self.longest,
+        };
         let stream_only = stream_only.or((self.longest > MAX_CHUNK_LENGTH).then_some(long));
         let mut chunks = self.chunks;
         if stream_only.is_some() {
@@ -78,6 +82,11 @@ impl ChunkList {
             chunk.compressed_end = CompressedOffset(end);
             end = chunk.compressed_start.0 + u64::from(chunk.bit != 0);
         }
-        Scan { chunks, compressed_size, stream_size, stream_only }
+        Scan {
+            chunks,
+            compressed_size,
+            stream_size,
+            stream_only,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a compressed layer.
 
-use super::{Compression, CompressedOffset};
+use super::{CompressedOffset, Compression};
 
 /// An error of a scanner or of [`decode_chunk`](super::decode_chunk). Offsets count from the
 /// first byte of the layer when scanning, of the chunk's bytes when decoding a chunk.
@@ -112,7 +112,10 @@ impl CodecError {
     /// so that the same bytes would fail again.
     #[must_use]
     pub fn is_bad_data(&self) -> bool {
-        !matches!(self, CodecError::NoMemory | CodecError::Sink(_) | CodecError::AlreadyFailed)
+        !matches!(
+            self,
+            CodecError::NoMemory | CodecError::Sink(_) | CodecError::AlreadyFailed
+        )
     }
 
     /// Whether the layer is sound so far but ended early.

@@ -25,7 +25,10 @@ pub(super) struct UsedBytes {
 impl UsedBytes {
     /// No byte of a history of `length` bytes.
     pub(super) fn none(length: usize) -> UsedBytes {
-        UsedBytes { bits: vec![0; length.div_ceil(64)], length }
+        UsedBytes {
+            bits: vec![0; length.div_ceil(64)],
+            length,
+        }
     }
 
     /// Every byte of a history of `length` bytes.
@@ -41,7 +44,11 @@ impl UsedBytes {
         let mut start = range.start;
         while start < range.end {
             let count = (64 - start % 64).min(range.end - start);
-            let ones = if count == 64 { u64::MAX } else { (1 << count) - 1 };
+            let ones = if count == 64 {
+                u64::MAX
+            } else {
+                (1 << count) - 1
+            };
             self.bits[start / 64] |= ones << (start % 64);
             start += count;
         }
@@ -94,7 +101,8 @@ pub(super) fn encode(record: &mut Vec<u8>, history: &[u8], used: &UsedBytes, at_
         varint::write(&mut payload, run.len() as u64);
         previous = run.end;
     }
-    runs.into_iter().for_each(|run| payload.extend_from_slice(&history[run]));
+    runs.into_iter()
+        .for_each(|run| payload.extend_from_slice(&history[run]));
     varint::write(record, payload.len() as u64);
     let mut compressed = Vec::with_capacity(zstd_safe::compress_bound(payload.len()));
     zstd_safe::compress(&mut compressed, &payload, COMPRESSION_LEVEL)
@@ -138,7 +146,9 @@ fn fill(payload: &[u8], length: usize) -> Option<Vec<u8>> {
         let run = varint::read(&mut runs)?;
         position = start.checked_add(run)?;
         let range = usize::try_from(start).ok()?..usize::try_from(position).ok()?;
-        history.get_mut(range)?.copy_from_slice(varint::take(&mut bytes, run)?);
+        history
+            .get_mut(range)?
+            .copy_from_slice(varint::take(&mut bytes, run)?);
     }
     bytes.is_empty().then_some(history)
 }
@@ -169,7 +179,10 @@ mod tests {
         encode(&mut record, &history, &used(1000, &[900..910]), 0);
         let mut expected = vec![0; 100];
         expected[..10].fill(7);
-        assert_eq!((length(&record), decode(&record, 100)), (Some(100), Some(expected)));
+        assert_eq!(
+            (length(&record), decode(&record, 100)),
+            (Some(100), Some(expected))
+        );
         assert_eq!(decode(&record, 99), None);
         let mut record = Vec::new();
         encode(&mut record, &history, &used(1000, &[900..910]), 500);

@@ -54,7 +54,10 @@ pub struct ScanOptions {
 
 impl ScanOptions {
     fn checked(self) -> ScanOptions {
-        ScanOptions { chunk_size: self.chunk_size.clamp(1, MAX_CHUNK_SIZE), ..self }
+        ScanOptions {
+            chunk_size: self.chunk_size.clamp(1, MAX_CHUNK_SIZE),
+            ..self
+        }
     }
 }
 
@@ -150,7 +153,10 @@ pub fn scanner(compression: Compression, options: ScanOptions) -> Box<dyn Scanne
 
 /// Puts a scanner behind the promise about calls after an error.
 fn guarded(scanner: impl Scanner + 'static) -> Box<dyn Scanner> {
-    Box::new(Guarded { scanner: Box::new(scanner), failed: false })
+    Box::new(Guarded {
+        scanner: Box::new(scanner),
+        failed: false,
+    })
 }
 
 struct Guarded<S: Scanner> {
@@ -169,7 +175,11 @@ impl<S: Scanner> Scanner for Guarded<S> {
     }
 
     fn finish(self: Box<Self>) -> Result<Scan, CodecError> {
-        if self.failed { Err(CodecError::AlreadyFailed) } else { self.scanner.finish() }
+        if self.failed {
+            Err(CodecError::AlreadyFailed)
+        } else {
+            self.scanner.finish()
+        }
     }
 }
 
@@ -243,3 +253,6 @@ pub fn history_length(compression: Compression, checkpoint: &[u8]) -> Result<u64
         Compression::Zstd => zstd::history_length(checkpoint),
     }
 }
+
+#[cfg(test)]
+mod tests;

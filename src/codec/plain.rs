@@ -23,7 +23,11 @@ impl Scanner for PlainScanner {
         self.size = (self.size.checked_add(compressed.len() as u64))
             .filter(|size| *size <= limit)
             .ok_or(CodecError::StreamTooLong { limit })?;
-        if compressed.is_empty() { Ok(()) } else { sink(compressed) }
+        if compressed.is_empty() {
+            Ok(())
+        } else {
+            sink(compressed)
+        }
     }
 
     fn finish(self: Box<Self>) -> Result<Scan, CodecError> {
@@ -41,7 +45,12 @@ impl Scanner for PlainScanner {
                 }
             })
             .collect();
-        Ok(Scan { chunks, compressed_size: size, stream_size: size, stream_only: None })
+        Ok(Scan {
+            chunks,
+            compressed_size: size,
+            stream_size: size,
+            stream_only: None,
+        })
     }
 }
 
@@ -49,7 +58,10 @@ impl Scanner for PlainScanner {
 pub(super) fn decode_chunk(chunk: &ChunkSource<'_>) -> Result<Vec<u8>, CodecError> {
     let (given, declared) = (chunk.compressed.len() as u64, chunk.stream_length);
     if given != declared {
-        return Err(CodecError::ChunkLength { declared, more: given > declared });
+        return Err(CodecError::ChunkLength {
+            declared,
+            more: given > declared,
+        });
     }
     Ok(chunk.compressed.to_vec())
 }

@@ -98,13 +98,15 @@ impl Inflater {
         let size = c_int::try_from(size_of::<z::z_stream>()).expect("a small structure");
         // SAFETY: the stream is valid and exclusively ours; default() has set the allocator
         // fields as zlib demands; version and size are those of the library linked.
-        let code = unsafe {
-            z::inflateInit2_(&raw mut *stream, RAW_WINDOW_BITS, z::zlibVersion(), size)
-        };
+        let code =
+            unsafe { z::inflateInit2_(&raw mut *stream, RAW_WINDOW_BITS, z::zlibVersion(), size) };
         match code {
             z::Z_OK => Ok(Inflater { stream }),
             z::Z_MEM_ERROR => Err(InflateError::Memory),
-            code => Err(InflateError::Refused { call: "inflateInit2_", code }),
+            code => Err(InflateError::Refused {
+                call: "inflateInit2_",
+                code,
+            }),
         }
     }
 
@@ -125,7 +127,10 @@ impl Inflater {
     /// [`InflateError::Refused`] when `bits` is above 7.
     pub fn prime(&mut self, bits: u8, byte: u8) -> Result<(), InflateError> {
         if bits > 7 {
-            return Err(InflateError::Refused { call: "inflatePrime", code: z::Z_STREAM_ERROR });
+            return Err(InflateError::Refused {
+                call: "inflatePrime",
+                code: z::Z_STREAM_ERROR,
+            });
         }
         if bits == 0 {
             return Ok(());
@@ -188,9 +193,18 @@ impl Inflater {
             z::Z_OK | z::Z_BUF_ERROR => self.stop()?,
             z::Z_MEM_ERROR => return Err(InflateError::Memory),
             z::Z_DATA_ERROR => return Err(InflateError::Data(self.message())),
-            code => return Err(InflateError::Refused { call: "inflate", code }),
+            code => {
+                return Err(InflateError::Refused {
+                    call: "inflate",
+                    code,
+                });
+            }
         };
-        Ok(Run { consumed, produced, stop })
+        Ok(Run {
+            consumed,
+            produced,
+            stop,
+        })
     }
 
     /// Reads zlib's `data_type`: unused bits, 64 after the last block, 128 between blocks.
@@ -201,10 +215,14 @@ impl Inflater {
         }
         let unused = state & 63;
         match u8::try_from(unused) {
-            Ok(unused_bits) if unused_bits < 8 => {
-                Ok(Stop::BlockEnd { unused_bits, last: state & 64 != 0 })
-            }
-            _ => Err(InflateError::Refused { call: "inflate (unused bits)", code: unused }),
+            Ok(unused_bits) if unused_bits < 8 => Ok(Stop::BlockEnd {
+                unused_bits,
+                last: state & 64 != 0,
+            }),
+            _ => Err(InflateError::Refused {
+                call: "inflate (unused bits)",
+                code: unused,
+            }),
         }
     }
 
@@ -226,7 +244,11 @@ impl Drop for Inflater {
 }
 
 fn accepted(call: &'static str, code: c_int) -> Result<(), InflateError> {
-    if code == z::Z_OK { Ok(()) } else { Err(InflateError::Refused { call, code }) }
+    if code == z::Z_OK {
+        Ok(())
+    } else {
+        Err(InflateError::Refused { call, code })
+    }
 }
 
 #[cfg(test)]
@@ -239,8 +261,18 @@ mod tests {
     #[test]
     fn a_stream_ends() {
         let mut out = [0; 8];
-        let run = Inflater::new().unwrap().run(FIXED, &mut out, StopAt::StreamEnd).unwrap();
-        assert_eq!(run, Run { consumed: 5, produced: 3, stop: Stop::StreamEnd });
+        let run = Inflater::new()
+            .unwrap()
+            .run(FIXED, &mut out, StopAt::StreamEnd)
+            .unwrap();
+        assert_eq!(
+            run,
+            Run {
+                consumed: 5,
+                produced: 3,
+                stop: Stop::StreamEnd
+            }
+        );
         assert_eq!(&out[..3], b"abc");
     }
 
@@ -252,8 +284,16 @@ mod tests {
         let mut out = [0; 8];
         let run = inflater.run(&stored, &mut out, StopAt::BlockEnd).unwrap();
         assert_eq!((run.consumed, run.produced), (7, 2));
-        assert_eq!(run.stop, Stop::BlockEnd { unused_bits: 0, last: false });
-        let run = inflater.run(&stored[7..], &mut out, StopAt::BlockEnd).unwrap();
+        assert_eq!(
+            run.stop,
+            Stop::BlockEnd {
+                unused_bits: 0,
+                last: false
+            }
+        );
+        let run = inflater
+            .run(&stored[7..], &mut out, StopAt::BlockEnd)
+            .unwrap();
         assert_eq!(run.produced, 3);
         assert!(matches!(run.stop, Stop::BlockEnd { last: true, .. }));
         let run = inflater.run(&[], &mut out, StopAt::BlockEnd).unwrap();
@@ -272,7 +312,9 @@ mod tests {
         inflater.prime(5, moved[0]).unwrap();
         inflater.set_window(b"before").unwrap();
         let mut out = [0; 8];
-        let run = inflater.run(&moved[1..], &mut out, StopAt::StreamEnd).unwrap();
+        let run = inflater
+            .run(&moved[1..], &mut out, StopAt::StreamEnd)
+            .unwrap();
         assert_eq!((run.produced, &out[..3]), (3, &b"abc"[..]));
     }
 
@@ -280,7 +322,9 @@ mod tests {
     fn corruption_has_words_and_reset_forgets_it() {
         let mut inflater = Inflater::new().unwrap();
         let mut out = [0; 8];
-        let error = inflater.run(&[0x07], &mut out, StopAt::StreamEnd).unwrap_err();
+        let error = inflater
+            .run(&[0x07], &mut out, StopAt::StreamEnd)
+            .unwrap_err();
         assert_eq!(error, InflateError::Data("invalid block type".to_owned()));
         inflater.reset().unwrap();
         let run = inflater.run(FIXED, &mut out, StopAt::StreamEnd).unwrap();

@@ -19,11 +19,17 @@ pub(in crate::codec) fn decode_chunk(
     let mut decoder = ChunkDecoder::start(chunk, history)?;
     let mut output = vec![0; length];
     if decoder.fill(&mut output)? < length {
-        return Err(CodecError::ChunkLength { declared, more: false });
+        return Err(CodecError::ChunkLength {
+            declared,
+            more: false,
+        });
     }
     // What is left may end the block or the member, but must not yield another byte.
     if decoder.fill(&mut [0])? != 0 {
-        return Err(CodecError::ChunkLength { declared, more: true });
+        return Err(CodecError::ChunkLength {
+            declared,
+            more: true,
+        });
     }
     Ok(output)
 }
@@ -53,7 +59,12 @@ impl<'a> ChunkDecoder<'a> {
                 .map_err(|error| inflate_error(0, error))?;
         }
         let (length, in_member) = (chunk.compressed.len(), window.is_some());
-        Ok(ChunkDecoder { inflater, rest, length, in_member })
+        Ok(ChunkDecoder {
+            inflater,
+            rest,
+            length,
+            in_member,
+        })
     }
 
     fn offset(&self) -> usize {
@@ -91,12 +102,16 @@ impl<'a> ChunkDecoder<'a> {
         }
         let offset = self.offset();
         let mut header = HeaderParser::new();
-        let taken = header.read(self.rest).map_err(|reason| corrupt(offset, reason))?;
+        let taken = header
+            .read(self.rest)
+            .map_err(|reason| corrupt(offset, reason))?;
         self.rest = &self.rest[taken..];
         if !header.is_done() {
             return Ok(false);
         }
-        self.inflater.reset().map_err(|error| inflate_error(offset, error))?;
+        self.inflater
+            .reset()
+            .map_err(|error| inflate_error(offset, error))?;
         self.in_member = true;
         Ok(true)
     }
@@ -104,7 +119,11 @@ impl<'a> ChunkDecoder<'a> {
 
 fn corrupt(offset: usize, reason: impl Into<String>) -> CodecError {
     let offset = CompressedOffset(offset as u64);
-    CodecError::Corrupt { compression: Compression::Gzip, offset, reason: reason.into() }
+    CodecError::Corrupt {
+        compression: Compression::Gzip,
+        offset,
+        reason: reason.into(),
+    }
 }
 
 fn inflate_error(offset: usize, error: InflateError) -> CodecError {

@@ -41,7 +41,13 @@ pub(super) struct HeaderParser {
 impl HeaderParser {
     pub(super) fn new() -> HeaderParser {
         let crc = Crc::new();
-        HeaderParser { part: Part::Fixed(0), flags: 0, extra: 0, crc, expected_crc: 0 }
+        HeaderParser {
+            part: Part::Fixed(0),
+            flags: 0,
+            extra: 0,
+            crc,
+            expected_crc: 0,
+        }
     }
 
     /// Whether the header is complete; the deflate stream follows.
@@ -89,7 +95,11 @@ impl HeaderParser {
         self.part = match self.part {
             Part::Fixed(n) => {
                 self.check_fixed(n, byte)?;
-                if n == 9 { self.after(self.part) } else { Part::Fixed(n + 1) }
+                if n == 9 {
+                    self.after(self.part)
+                } else {
+                    Part::Fixed(n + 1)
+                }
             }
             Part::ExtraLength(0) => {
                 self.extra = u16::from(byte);
@@ -97,7 +107,11 @@ impl HeaderParser {
             }
             Part::ExtraLength(_) => {
                 self.extra |= u16::from(byte) << 8;
-                if self.extra == 0 { self.after(Part::Extra) } else { Part::Extra }
+                if self.extra == 0 {
+                    self.after(Part::Extra)
+                } else {
+                    Part::Extra
+                }
             }
             Part::Name | Part::Comment if byte == 0 => self.after(self.part),
             Part::HeaderCrc(0) => {
@@ -144,7 +158,9 @@ impl HeaderParser {
             Part::Comment => 3,
             Part::HeaderCrc(_) | Part::Done => 4,
         };
-        let next = parts[passed..].iter().find(|(flag, _)| self.flags & flag != 0);
+        let next = parts[passed..]
+            .iter()
+            .find(|(flag, _)| self.flags & flag != 0);
         next.map_or(Part::Done, |(_, part)| *part)
     }
 }
@@ -152,7 +168,10 @@ impl HeaderParser {
 /// The trailer's CRC32 and length modulo 2^32.
 pub(super) fn trailer(bytes: [u8; TRAILER_LENGTH]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = bytes;
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+    (
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    )
 }
 
 #[cfg(test)]
@@ -186,12 +205,18 @@ mod tests {
         for step in 1..with_data.len() {
             assert_eq!(parse(&with_data, step), Ok((header.len(), true)));
         }
-        assert_eq!(parse(&header[..header.len() - 1], 5), Ok((header.len() - 1, false)));
+        assert_eq!(
+            parse(&header[..header.len() - 1], 5),
+            Ok((header.len() - 1, false))
+        );
     }
 
     #[test]
     fn a_plain_header_has_ten_bytes() {
-        assert_eq!(parse(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 99], 99), Ok((10, true)));
+        assert_eq!(
+            parse(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 99], 99),
+            Ok((10, true))
+        );
     }
 
     #[test]
@@ -204,12 +229,18 @@ mod tests {
     fn damage_is_told() {
         let mut header = full_header();
         header[14] ^= 1;
-        assert_eq!(parse(&header, 99), Err("the header's checksum does not match"));
+        assert_eq!(
+            parse(&header, 99),
+            Err("the header's checksum does not match")
+        );
         assert_eq!(parse(b"BZh9", 99), Err("no gzip header"));
         assert_eq!(
             parse(&[0x1f, 0x8b, 7], 99),
             Err("a compression method other than deflate")
         );
-        assert_eq!(parse(&[0x1f, 0x8b, 8, 0x20], 99), Err("unknown header flags"));
+        assert_eq!(
+            parse(&[0x1f, 0x8b, 8, 0x20], 99),
+            Err("unknown header flags")
+        );
     }
 }

@@ -15,7 +15,10 @@ const OUTPUT_SIZE: usize = 256 * 1024;
 enum Part {
     Header(HeaderParser),
     Deflate,
-    Trailer { bytes: [u8; TRAILER_LENGTH], filled: usize },
+    Trailer {
+        bytes: [u8; TRAILER_LENGTH],
+        filled: usize,
+    },
     /// Zeros up to the end, as tapes and some object stores leave them.
     Padding,
 }
@@ -64,7 +67,11 @@ impl GzipScanner {
 
     fn corrupt(&self, reason: impl Into<String>) -> CodecError {
         let offset = CompressedOffset(self.compressed);
-        CodecError::Corrupt { compression: Compression::Gzip, offset, reason: reason.into() }
+        CodecError::Corrupt {
+            compression: Compression::Gzip,
+            offset,
+            reason: reason.into(),
+        }
     }
 
     fn inflate_error(&self, error: InflateError) -> CodecError {
@@ -83,19 +90,24 @@ impl GzipScanner {
             Part::Trailer { .. } => self.read_trailer(input),
             Part::Padding => match input.iter().position(|&byte| byte != 0) {
                 None => Ok(input.len()),
-                Some(zeros) => Err(self.garbage(zeros)),
+                Some(zeros) => Err(self.garbage(self.compressed + zeros as u64)),
             },
         }
         .inspect(|&taken| self.compressed += taken as u64)
     }
 
-    fn garbage(&self, after: usize) -> CodecError {
-        let offset = CompressedOffset(self.compressed + after as u64);
-        CodecError::TrailingGarbage { compression: Compression::Gzip, offset }
+    fn garbage(&self, at: u64) -> CodecError {
+        let offset = CompressedOffset(at);
+        CodecError::TrailingGarbage {
+            compression: Compression::Gzip,
+            offset,
+        }
     }
 
     fn read_header(&mut self, input: &[u8]) -> Result<usize, CodecError> {
-        let Part::Header(parser) = &mut self.part else { return Ok(0) };
+        let Part::Header(parser) = &mut self.part else {
+            return Ok(0);
+        };
         if parser.is_new() {
             self.member_start = self.compressed;
             if self.members > 0 && input[0] == 0 {
@@ -105,7 +117,9 @@ impl GzipScanner {
         }
         let taken = match parser.read(input) {
             Ok(taken) => taken,
-            Err(_) if self.members > 0 && !parser.has_magic() => return Err(self.garbage(0)),
+            Err(_) if self.members > 0 && !parser.has_magic() => {
+                return Err(self.garbage(self.member_start));
+            }
             Err(reason) => return Err(self.corrupt(reason)),
         };
         if parser.is_done() {
@@ -148,10 +162,16 @@ impl GzipScanner {
             match run.stop {
                 Stop::StreamEnd => {
                     self.starts.end_member(self.stream)?;
-                    self.part = Part::Trailer { bytes: [0; TRAILER_LENGTH], filled: 0 };
+                    self.part = Part::Trailer {
+                        bytes: [0; TRAILER_LENGTH],
+                        filled: 0,
+                    };
                     return Ok(taken);
                 }
-                Stop::BlockEnd { unused_bits, last: false } => self.offer_block(unused_bits),
+                Stop::BlockEnd {
+                    unused_bits,
+                    last: false,
+                } => self.offer_block(unused_bits),
                 Stop::BlockEnd { last: true, .. } => {}
                 Stop::Starved if is_full => {}
                 Stop::Starved => return Ok(taken),
@@ -194,13 +214,17 @@ impl GzipScanner {
             compressed: self.compressed - u64::from(unused_bits > 0),
             bit: (8 - unused_bits) % 8,
         };
-        let window = usize::try_from(self.member_length).unwrap_or(usize::MAX).min(WINDOW_SIZE);
+        let window = usize::try_from(self.member_length)
+            .unwrap_or(usize::MAX)
+            .min(WINDOW_SIZE);
         let window = &self.output[self.filled - window.min(self.filled)..self.filled];
         self.starts.offer_block(start, shared, window);
     }
 
     fn read_trailer(&mut self, input: &[u8]) -> Result<usize, CodecError> {
-        let Part::Trailer { bytes, filled } = &mut self.part else { return Ok(0) };
+        let Part::Trailer { bytes, filled } = &mut self.part else {
+            return Ok(0);
+        };
         let taken = input.len().min(TRAILER_LENGTH - *filled);
         bytes[*filled..*filled + taken].copy_from_slice(&input[..taken]);
         *filled += taken;
@@ -209,7 +233,11 @@ impl GzipScanner {
         }
         let (crc, length) = header::trailer(*bytes);
         let offset = CompressedOffset(self.compressed + taken as u64);
-        let mismatch = |what| CodecError::Checksum { compression: Compression::Gzip, offset, what };
+        let mismatch = |what| CodecError::Checksum {
+            compression: Compression::Gzip,
+            offset,
+            what,
+        };
         if crc != self.crc.sum() {
             return Err(mismatch("CRC32"));
         }
@@ -243,7 +271,10 @@ impl Scanner for GzipScanner {
         };
         if !ended {
             let offset = CompressedOffset(self.compressed);
-            return Err(CodecError::Truncated { compression: Compression::Gzip, offset });
+            return Err(CodecError::Truncated {
+                compression: Compression::Gzip,
+                offset,
+            });
         }
         let chunks = self.starts.finish();
         Ok(chunks.finish(self.compressed, self.stream, self.content_end, None))

@@ -55,18 +55,30 @@ pub(super) struct ChunkStarts {
 impl ChunkStarts {
     pub(super) fn new(chunk_size: u64) -> ChunkStarts {
         let list = ChunkList::default();
-        ChunkStarts { chunk_size, list, pending: None, open: None, markers: None }
+        ChunkStarts {
+            chunk_size,
+            list,
+            pending: None,
+            open: None,
+            markers: None,
+        }
     }
 
     /// Whether a place at `stream` bytes would be taken.
     pub(super) fn wants(&self, stream: u64) -> bool {
-        self.list.last_start().is_none_or(|start| stream - start >= self.chunk_size)
+        self.list
+            .last_start()
+            .is_none_or(|start| stream - start >= self.chunk_size)
     }
 
     /// A member's header starts here.
     pub(super) fn offer_member(&mut self, stream: u64, compressed: u64) {
         if self.wants(stream) {
-            self.pending = Some(Place::Member(Start { stream, compressed, bit: 0 }));
+            self.pending = Some(Place::Member(Start {
+                stream,
+                compressed,
+                bit: 0,
+            }));
         }
     }
 
@@ -83,7 +95,11 @@ impl ChunkStarts {
             _ => window.to_vec(),
         };
         let retained = Some(shared.into_iter().collect());
-        self.pending = Some(Place::Block(Block { start, window, retained }));
+        self.pending = Some(Place::Block(Block {
+            start,
+            window,
+            retained,
+        }));
     }
 
     /// Compressed bytes of the deflate stream were consumed, yielding `produced` bytes of
@@ -135,7 +151,9 @@ impl ChunkStarts {
 
     /// Makes the open chunk's checkpoint; the chunk or its use of the window ends at `end`.
     fn make_checkpoint(&mut self, end: u64) -> Result<(), CodecError> {
-        let Some(block) = self.open.take() else { return Ok(()) };
+        let Some(block) = self.open.take() else {
+            return Ok(());
+        };
         let length = usize::try_from(end - block.start.stream).unwrap_or(usize::MAX);
         let limit = length.min(WINDOW_SIZE);
         let markers = match &mut self.markers {
@@ -143,9 +161,9 @@ impl ChunkStarts {
             none => none.insert(MarkerDecoder::new().map_err(|_| CodecError::NoMemory)?),
         };
         let (bit, window) = (block.start.bit, &block.window);
-        let used = block.retained.and_then(|compressed| {
-            markers.used_bytes(&compressed, bit, window.len(), limit)
-        });
+        let used = block
+            .retained
+            .and_then(|compressed| markers.used_bytes(&compressed, bit, window.len(), limit));
         let used = used.unwrap_or_else(|| UsedBytes::all(window.len()));
         self.list.set_checkpoint(window::encode(window, &used));
         Ok(())

@@ -24,7 +24,9 @@ pub(super) fn start<'a>(
 ) -> Result<&'a [u8], InflateError> {
     inflater.reset()?;
     let mut rest = compressed;
-    if bit != 0 && let Some((&first, after)) = compressed.split_first() {
+    if bit != 0
+        && let Some((&first, after)) = compressed.split_first()
+    {
         // A bit above 7 makes this wrap above 7 as well, which prime refuses.
         inflater.prime(8u8.wrapping_sub(bit), first)?;
         rest = after;
@@ -41,7 +43,10 @@ pub(super) struct MarkerDecoder {
 
 impl MarkerDecoder {
     pub(super) fn new() -> Result<MarkerDecoder, InflateError> {
-        Ok(MarkerDecoder { inflater: Inflater::new()?, passes: [const { Vec::new() }; 3] })
+        Ok(MarkerDecoder {
+            inflater: Inflater::new()?,
+            passes: [const { Vec::new() }; 3],
+        })
     }
 
     /// Which bytes of a window of `window` bytes the first `limit` bytes of output of
@@ -53,8 +58,7 @@ impl MarkerDecoder {
         window: usize,
         limit: usize,
     ) -> Option<UsedBytes> {
-        let markers: [fn(usize) -> u8; 3] =
-            [|at| at as u8, |at| !(at as u8), |at| (at >> 8) as u8];
+        let markers: [fn(usize) -> u8; 3] = [|at| at as u8, |at| !(at as u8), |at| (at >> 8) as u8];
         for (marker, output) in markers.into_iter().zip(&mut self.passes) {
             let dictionary: Vec<u8> = (0..window).map(marker).collect();
             output.resize(limit, 0);
@@ -103,5 +107,8 @@ fn body(record: &[u8]) -> Result<&[u8], CodecError> {
 }
 
 fn bad(reason: &'static str) -> CodecError {
-    CodecError::Checkpoint { compression: Compression::Gzip, reason }
+    CodecError::Checkpoint {
+        compression: Compression::Gzip,
+        reason,
+    }
 }

@@ -65,8 +65,8 @@ impl GzipScanner {
         }
     }
 
-    fn corrupt(&self, reason: impl Into<String>) -> CodecError {
-        let offset = CompressedOffset(self.compressed);
+    fn corrupt(&self, at: u64, reason: impl Into<String>) -> CodecError {
+        let offset = CompressedOffset(at);
         CodecError::Corrupt {
             compression: Compression::Gzip,
             offset,
@@ -76,9 +76,9 @@ impl GzipScanner {
 
     fn inflate_error(&self, error: InflateError) -> CodecError {
         match error {
-            InflateError::Data(reason) => self.corrupt(reason),
+            InflateError::Data(reason) => self.corrupt(self.compressed, reason),
             InflateError::Memory => CodecError::NoMemory,
-            refused @ InflateError::Refused { .. } => self.corrupt(refused.to_string()),
+            refused @ InflateError::Refused { .. } => self.corrupt(self.compressed, refused.to_string()),
         }
     }
 
@@ -120,7 +120,7 @@ impl GzipScanner {
             Err(_) if self.members > 0 && !parser.has_magic() => {
                 return Err(self.garbage(self.member_start));
             }
-            Err(reason) => return Err(self.corrupt(reason)),
+            Err(reason) => return Err(self.corrupt(self.member_start, reason)),
         };
         if parser.is_done() {
             self.start_member()?;

@@ -10,12 +10,12 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderValue, RANGE};
 
 use crate::registry::client::Client;
 use crate::registry::content_range::RangeBody;
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::host::shown;
 use crate::registry::limits::{MAX_RANGE_BYTES, MAX_WHOLE_BLOB_BYTES, RESUME_PROGRESS_BYTES};
 use crate::registry::reference::Repository;
 use crate::registry::retry::delay_for;
+use index_format::Digest;
 
 /// A blob as a descriptor names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

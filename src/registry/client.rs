@@ -11,7 +11,6 @@ use reqwest::{Method, StatusCode, Url};
 use crate::registry::auth::{Action, Authenticator, Authorization, Refusal};
 use crate::registry::challenge;
 use crate::registry::credentials::CredentialSource;
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::host::{Schemes, same_origin, shown};
 use crate::registry::limits::MAX_REDIRECTS;
@@ -20,6 +19,7 @@ use crate::registry::reference::Repository;
 use crate::registry::retry::RetryPolicy;
 use crate::registry::transport::{Outgoing, Response, Timeouts, Transport, TransportConfig};
 use crate::registry::trips::TripCounts;
+use index_format::Digest;
 
 /// Refusals answered within one request: an expired token, a changed scope and a handful of
 /// credential sources. A registry that refuses everything with ever new challenges ends here.

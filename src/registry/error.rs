@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::registry::digest::Digest;
 use crate::registry::layout::LayoutError;
+use index_format::Digest;
 
 /// A reference that cannot be used, with the input as it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

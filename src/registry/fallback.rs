@@ -13,12 +13,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::registry::client::Client;
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::limits::{MAX_FALLBACK_ROUNDS, MIN_FALLBACK_SETTLE};
 use crate::registry::media;
 use crate::registry::reference::Repository;
 use crate::registry::referrers::fallback_tag;
+use index_format::Digest;
 
 /// A writer that read before our write is given this many times our own read and write.
 const SETTLE_FACTOR: u32 = 4;

@@ -7,12 +7,12 @@ use oci_spec::image::Descriptor;
 
 use crate::registry::blob::{BlobRef, BlobStream};
 use crate::registry::client::Client;
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::layout::Layout;
 use crate::registry::manifest::{Manifest, ManifestTarget};
 use crate::registry::reference::Reference;
 use crate::registry::source::Source;
+use index_format::Digest;
 
 /// Where the parts of one image are read from. Cheap to clone.
 #[derive(Clone, Debug)]

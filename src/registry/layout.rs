@@ -16,7 +16,6 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use crate::registry::blob::{BlobRef, BlobStream};
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::limits::{
     MAX_LAYOUT_MANIFESTS, MAX_MANIFEST_BYTES, MAX_RANGE_BYTES, MAX_WHOLE_BLOB_BYTES,
@@ -25,6 +24,7 @@ use crate::registry::manifest::{Manifest, media_type};
 use crate::registry::media;
 use crate::registry::push::Referrer;
 use crate::registry::referrers::{parse_referrers, select};
+use index_format::Digest;
 
 /// Bytes read at a time when streaming: large enough that the reads cost nothing beside the
 /// decoding, small enough to keep few in memory.

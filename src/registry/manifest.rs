@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::registry::client::Client;
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::limits::MAX_MANIFEST_BYTES;
 use crate::registry::media;
 use crate::registry::reference::{Reference, Repository};
 use crate::registry::transport::Response;
+use index_format::Digest;
 
 /// The registry's own idea of the digest (distribution specification).
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use crate::registry::auth::Action;
 use crate::registry::blob::BlobRef;
 use crate::registry::client::{Call, Client, redirect_target};
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::limits::MAX_MANIFEST_BYTES;
 use crate::registry::manifest::{DOCKER_CONTENT_DIGEST, ManifestTarget};
 use crate::registry::media;
 use crate::registry::reference::Repository;
+use index_format::Digest;
 
 /// Set by a registry that lists a pushed manifest under its subject by itself.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");

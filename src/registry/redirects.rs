@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use lru::LruCache;
 use reqwest::Url;
 
-use crate::registry::digest::Digest;
 use crate::registry::limits::MAX_REMEMBERED_REDIRECTS;
 use crate::registry::reference::Repository;
+use index_format::Digest;
 
 type Key = (Repository, Digest);
 

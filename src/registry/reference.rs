@@ -8,10 +8,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use crate::registry::digest::Digest;
 use crate::registry::error::{ReferenceError, ReferenceProblem};
 use crate::registry::host::{HUB, HUB_ALIAS};
 use crate::registry::manifest::ManifestTarget;
+use index_format::Digest;
 
 /// Limit of host and repository together, of the distribution project's grammar.
 const MAX_NAME_BYTES: usize = 255;

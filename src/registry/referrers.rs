@@ -8,7 +8,6 @@ use reqwest::header::{ACCEPT, HeaderValue, LINK};
 use serde::Deserialize;
 
 use crate::registry::client::{Call, Client};
-use crate::registry::digest::Digest;
 use crate::registry::error::RegistryError;
 use crate::registry::host::{same_origin, shown};
 use crate::registry::limits::{MAX_REFERRERS_BYTES, MAX_REFERRERS_PAGES};
@@ -16,6 +15,7 @@ use crate::registry::manifest::ManifestTarget;
 use crate::registry::media;
 use crate::registry::reference::Repository;
 use crate::registry::transport::Response;
+use index_format::Digest;
 
 /// The tag under which clients list the referrers of a manifest at registries without the
 /// referrers API.

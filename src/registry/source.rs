@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::registry::digest::Digest;
 use crate::registry::error::{ReferenceError, ReferenceProblem};
 use crate::registry::reference::{Reference, check_tag, parse_digest};
+use index_format::Digest;
 
 const LAYOUT_PREFIX: &str = "oci:";
 

@@ -1,1 +1,3 @@
 //! Kernel interfaces and zlib calls behind safe functions: the only unsafe code of brisk.
+
+pub mod descriptor;

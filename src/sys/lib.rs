@@ -1,1 +1,4 @@
 //! Kernel interfaces and zlib calls behind safe functions: the only unsafe code of brisk.
+
+#[cfg(feature = "inflate")]
+pub mod inflate;

@@ -15,6 +15,6 @@ pub mod serving;
 pub mod socket;
 
 pub use error::MountError;
-pub use held::KeeperLink;
-pub use record::{LayerRecord, MountId, MountRecord};
+pub use held::{Commands, HeldMount, KeeperLink};
+pub use record::{MountId, MountRecord};
 pub use serving::Serving;

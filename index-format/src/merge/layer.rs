@@ -11,7 +11,7 @@ use std::borrow::Cow;
 pub(crate) struct Layer<'a> {
     pub(crate) index: &'a Index,
     pub(crate) number: u32,
-    nodes: Vec<Option<DraftNode<'a>>>,
+    nodes: Vec<DraftNode<'a>>,
     entries: Vec<LayerEntry<'a>>,
     /// By inode slot: the range of a directory's entries.
     ranges: Vec<(u32, u32)>,
@@ -125,7 +125,7 @@ impl<'a> Layer<'a> {
 
     /// The inode as a node of the union; directories without their entries.
     pub(crate) fn node(&self, inode: InodeNumber) -> Option<&DraftNode<'a>> {
-        self.nodes.get(slot(inode)).and_then(Option::as_ref)
+        self.nodes.get(slot(inode))
     }
 
     /// The entries of a directory; none for anything else.

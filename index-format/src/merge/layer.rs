@@ -44,9 +44,7 @@ impl<'a> Layer<'a> {
         let mut named = vec![false; count as usize];
         for inode in (1..=count).map(InodeNumber) {
             let attributes = index.inode(inode)?;
-            layer
-                .nodes
-                .push(Some(draft_node(index, &attributes, number)?));
+            layer.nodes.push(draft_node(index, &attributes, number)?);
             let start = layer.entries.len() as u32;
             if attributes.kind == FileKind::Directory {
                 layer.read_entries(inode, &mut named)?;

@@ -63,8 +63,10 @@ impl<'a> Merger<'a> {
         }
         if missing.is_empty() {
             Walk::Found(at)
-        } else {
+        } else if missing.iter().all(|name| is_legal_name(name)) {
             Walk::Missing(at, missing)
+        } else {
+            Walk::Blocked
         }
     }
 

@@ -1,0 +1,209 @@
+//! From a path to a node. Symlinks on the way are followed inside the tree, with the root as
+//! the top, as unpackers do: an entry `lib/x` after a symlink `lib` to `usr/lib` lands in
+//! `usr/lib`. The last component is never followed.
+
+use crate::directory::is_legal_name;
+use crate::inode::FileKind;
+use crate::limit::{MAX_DEPTH, MAX_RESOLVE_STEPS, MAX_SYMLINK_HOPS};
+use crate::tree::node::{TreeContent, TreeNode};
+use crate::tree::{NodeId, Tree, TreeError};
+
+/// A path's directory part and its last name.
+type DirectoryAndName<'a> = (&'a [u8], &'a [u8]);
+
+/// The path's directory part and last name, every name checked; `None` for the empty path,
+/// the root.
+pub(crate) fn split_last(path: &[u8]) -> Result<Option<DirectoryAndName<'_>>, TreeError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    if !path.split(|&byte| byte == b'/').all(is_legal_name) {
+        return Err(TreeError::IllegalPath {
+            path: path.to_vec(),
+        });
+    }
+    Ok(Some(match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }))
+}
+
+/// How a walk over directories ended.
+enum Walk {
+    /// At this directory.
+    Found(NodeId),
+    /// Before a name that the tree does not have, or has as a whiteout.
+    Missing,
+    /// Before a name that is neither directory nor symlink.
+    File,
+}
+
+impl Tree {
+    pub(crate) fn is_directory(&self, node: NodeId) -> bool {
+        matches!(self.node(node).content, TreeContent::Directory(_))
+    }
+
+    /// The directory at `directory`, made where it is missing. `path` is for errors.
+    pub(crate) fn make_directories(
+        &mut self,
+        path: &[u8],
+        directory: &[u8],
+    ) -> Result<NodeId, TreeError> {
+        split_last(directory).map_err(|_| TreeError::IllegalPath {
+            path: path.to_vec(),
+        })?;
+        let mut walker = Walker::new(path, directory);
+        while let Some(name) = walker.pending.pop() {
+            if let Step::Stopped(_) = walker.step(self, &name)? {
+                let made = self.make_directory(walker.at(), &name, path)?;
+                walker.enter(made)?;
+            }
+        }
+        Ok(walker.at())
+    }
+
+    /// The node at `path`, if this layer has one.
+    pub(crate) fn find(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
+        let Some((directory, name)) = split_last(path)? else {
+            return Ok(Some(NodeId::ROOT));
+        };
+        Ok(match self.walk(path, directory)? {
+            Walk::Found(directory) => self.child(directory, name),
+            Walk::Missing | Walk::File => None,
+        })
+    }
+
+    /// Whether a component of `path` is a file of this layer.
+    pub(crate) fn leads_through_a_file(&self, path: &[u8]) -> Result<bool, TreeError> {
+        split_last(path)?;
+        Ok(matches!(self.walk(path, path)?, Walk::File))
+    }
+
+    fn walk(&self, path: &[u8], directory: &[u8]) -> Result<Walk, TreeError> {
+        let mut walker = Walker::new(path, directory);
+        while let Some(name) = walker.pending.pop() {
+            match walker.step(self, &name)? {
+                Step::Moved => {}
+                Step::Stopped(None | Some(FileKind::Whiteout)) => return Ok(Walk::Missing),
+                Step::Stopped(Some(_)) => return Ok(Walk::File),
+            }
+        }
+        Ok(Walk::Found(walker.at()))
+    }
+
+    /// Makes the directory `name` that no entry names. Where it takes the place of a file or a
+    /// whiteout of this layer, nothing of the layers below shows through.
+    fn make_directory(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<NodeId, TreeError> {
+        // Names that come from a symlink's target have not been checked yet.
+        if !is_legal_name(name) {
+            return Err(TreeError::IllegalPath {
+                path: path.to_vec(),
+            });
+        }
+        let replaces = self.child(parent, name).is_some();
+        let mut directory = TreeNode::implicit_directory();
+        directory.implicit = !replaces;
+        directory.opaque = replaces;
+        let directory = self.allocate(directory)?;
+        self.link(parent, name, directory);
+        Ok(directory)
+    }
+}
+
+/// The outcome of one component.
+enum Step {
+    /// The walker is where it should be.
+    Moved,
+    /// The name is missing, or is of a kind that leads nowhere.
+    Stopped(Option<FileKind>),
+}
+
+/// A walk in progress.
+struct Walker<'a> {
+    path: &'a [u8],
+    /// Components still to go, the next one last.
+    pending: Vec<Vec<u8>>,
+    /// Directories from the root to here.
+    trail: Vec<NodeId>,
+    hops: u32,
+    steps: u32,
+}
+
+impl<'a> Walker<'a> {
+    fn new(path: &'a [u8], directory: &[u8]) -> Walker<'a> {
+        let mut walker = Walker {
+            path,
+            pending: Vec::new(),
+            trail: vec![NodeId::ROOT],
+            hops: 0,
+            steps: 0,
+        };
+        walker.push(directory);
+        walker
+    }
+
+    fn at(&self) -> NodeId {
+        // The root is never popped.
+        self.trail.last().copied().unwrap_or(NodeId::ROOT)
+    }
+
+    fn push(&mut self, path: &[u8]) {
+        let names = path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !matches!(*name, b"" | b"."));
+        self.pending.extend(names.rev().map(<[u8]>::to_vec));
+    }
+
+    fn enter(&mut self, directory: NodeId) -> Result<(), TreeError> {
+        if self.trail.len() >= MAX_DEPTH as usize {
+            return Err(TreeError::TooDeep {
+                path: self.path.to_vec(),
+            });
+        }
+        self.trail.push(directory);
+        Ok(())
+    }
+
+    fn step(&mut self, tree: &Tree, name: &[u8]) -> Result<Step, TreeError> {
+        self.steps += 1;
+        if self.steps > MAX_RESOLVE_STEPS {
+            return Err(TreeError::SymlinkLoop {
+                path: self.path.to_vec(),
+            });
+        }
+        if name == b".." {
+            if self.trail.len() > 1 {
+                self.trail.pop();
+            }
+            return Ok(Step::Moved);
+        }
+        let Some(child) = tree.child(self.at(), name) else {
+            return Ok(Step::Stopped(None));
+        };
+        match &tree.node(child).content {
+            TreeContent::Directory(_) => self.enter(child)?,
+            TreeContent::Link {
+                kind: FileKind::Symlink,
+                target,
+            } => {
+                self.hops += 1;
+                if self.hops > MAX_SYMLINK_HOPS {
+                    return Err(TreeError::SymlinkLoop {
+                        path: self.path.to_vec(),
+                    });
+                }
+                if target.first() == Some(&b'/') {
+                    self.trail.truncate(1);
+                }
+                self.push(target);
+            }
+            other => return Ok(Step::Stopped(Some(other.kind()))),
+        }
+        Ok(Step::Moved)
+    }
+}

@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod builder;
+pub mod closing;
 pub mod detect;
 pub mod error;
 mod hashing;
@@ -17,3 +18,6 @@ pub use error::IndexerError;
 pub use sink::{Discard, StreamSink, WriteSink};
 pub use tar::Warning;
 pub use warnings::Warnings;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! Random layers against a reference model: a flat table of paths, unpacked naively.
+//! Random layers against a reference model: a flat table of paths, unpacked naively. Markers are
+//! left to the tests of the index format, which merges them.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,6 @@ enum Op {
     Symlink(Path, String),
     Hardlink(Path, Path),
     Fifo(Path),
-    Whiteout(Path),
-    Opaque(Path),
 }
 
 /// A path of few names, so that entries meet.
@@ -36,8 +35,6 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (path(), target).prop_map(|(path, to)| Op::Symlink(path, to.to_owned())),
         2 => (path(), path()).prop_map(|(path, to)| Op::Hardlink(path, to)),
         1 => path().prop_map(Op::Fifo),
-        1 => path().prop_map(Op::Whiteout),
-        1 => path().prop_map(Op::Opaque),
     ]
 }
 
@@ -53,15 +50,6 @@ impl Op {
             Op::Symlink(path, target) => ustar(&name(path), b'2').link(target.as_bytes()).done(),
             Op::Hardlink(path, target) => ustar(&name(path), b'1').link(&name(target)).done(),
             Op::Fifo(path) => ustar(&name(path), b'6').done(),
-            Op::Whiteout(path) => {
-                let (last, directory) = path.split_last().unwrap();
-                let last = format!(".wh.{last}");
-                let path = [directory, &[last.as_str()]].concat();
-                ustar(path.join("/").as_bytes(), b'0').done()
-            }
-            Op::Opaque(path) => {
-                ustar(format!("{}/.wh..wh..opq", path.join("/")).as_bytes(), b'0').done()
-            }
         }
     }
 }
@@ -71,17 +59,15 @@ impl Op {
 struct Item {
     inode: usize,
     what: What,
-    opaque: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum What {
-    Directory { mode: u16, implicit: bool },
+    Directory { mode: u16 },
     File(Vec<u8>),
     Symlink(String),
     Foreign(String),
     Fifo,
-    Whiteout,
 }
 
 /// A layer as a table from real paths (no symlink in them) to items.
@@ -103,7 +89,7 @@ enum Way {
 }
 
 impl Model {
-    fn put(&mut self, path: Vec<String>, what: What, opaque: bool) {
+    fn put(&mut self, path: Vec<String>, what: What) {
         self.items.retain(|other, _| !other.starts_with(&path));
         self.inodes += 1;
         self.items.insert(
@@ -111,7 +97,6 @@ impl Model {
             Item {
                 inode: self.inodes,
                 what,
-                opaque,
             },
         );
     }
@@ -143,15 +128,11 @@ impl Model {
                     let names = target.split('/').filter(|name| !matches!(*name, "" | "."));
                     todo.extend(names.rev().map(str::to_owned));
                 }
-                here if make => {
-                    let replaces = here.is_some();
-                    let what = What::Directory {
-                        mode: 0o755,
-                        implicit: !replaces,
-                    };
-                    self.put(at.clone(), what, replaces);
+                _ if make => {
+                    let what = What::Directory { mode: 0o755 };
+                    self.put(at.clone(), what);
                 }
-                None | Some(What::Whiteout) => return Ok(Way::Missing),
+                None => return Ok(Way::Missing),
                 Some(_) => return Ok(Way::File),
             }
         }
@@ -172,16 +153,10 @@ impl Model {
         match op {
             Op::Directory(path, mode) => {
                 let real = self.place(path)?;
-                let what = What::Directory {
-                    mode: *mode,
-                    implicit: false,
-                };
+                let what = What::Directory { mode: *mode };
                 match self.items.get_mut(&real) {
                     Some(item) if matches!(item.what, What::Directory { .. }) => item.what = what,
-                    old => {
-                        let opaque = old.is_some();
-                        self.put(real, what, opaque);
-                    }
+                    _ => self.put(real, what),
                 }
             }
             Op::File(path, content) => self.replace(path, What::File(content.clone()))?,
@@ -189,24 +164,13 @@ impl Model {
             Op::Fifo(path) => self.replace(path, What::Fifo)?,
             Op::Hardlink(path, target) if path == target => {}
             Op::Hardlink(path, target) => self.hardlink(path, target)?,
-            Op::Whiteout(path) => self.whiteout(path)?,
-            Op::Opaque(path) => {
-                if !matches!(self.walk(path, false)?, Way::File) {
-                    let Way::There(real) = self.walk(path, true)? else {
-                        unreachable!()
-                    };
-                    if let Some(item) = self.items.get_mut(&real) {
-                        item.opaque = true;
-                    }
-                }
-            }
         }
         Ok(())
     }
 
     fn replace(&mut self, path: &Path, what: What) -> Result<(), Circle> {
         let real = self.place(path)?;
-        self.put(real, what, false);
+        self.put(real, what);
         Ok(())
     }
 
@@ -219,37 +183,16 @@ impl Model {
             }
             Way::Missing | Way::File => None,
         };
-        let found = found.filter(|item| item.what != What::Whiteout);
         // A link to a directory is refused with the whole layer; the caller has left those out.
         match found {
             Some(item) => {
                 let real = self.place(path)?;
                 self.items.retain(|other, _| !other.starts_with(&real));
-                self.items.insert(
-                    real,
-                    Item {
-                        opaque: false,
-                        ..item
-                    },
-                );
+                self.items.insert(real, item);
                 Ok(())
             }
             None => self.replace(path, What::Foreign(target.join("/"))),
         }
-    }
-
-    fn whiteout(&mut self, path: &Path) -> Result<(), Circle> {
-        let (_, directory) = path.split_last().unwrap();
-        if matches!(self.walk(directory, false)?, Way::File) {
-            return Ok(());
-        }
-        let real = self.place(path)?;
-        match self.items.get_mut(&real) {
-            Some(item) if matches!(item.what, What::Directory { .. }) => item.opaque = true,
-            Some(_) => {}
-            None => self.put(real, What::Whiteout, false),
-        }
-        Ok(())
     }
 
     /// Whether the link's target is a directory.
@@ -286,14 +229,12 @@ fn table(index: &Index, stream: &[u8]) -> BTreeMap<Vec<String>, Item> {
                     todo.push((path.clone(), entry.inode));
                     What::Directory {
                         mode: inode.permissions,
-                        implicit: inode.implicit,
                     }
                 }
                 FileKind::Regular => What::File(content(index, entry.inode, stream)),
                 FileKind::Symlink => What::Symlink(target()),
                 FileKind::ForeignLink => What::Foreign(target()),
                 FileKind::Fifo => What::Fifo,
-                FileKind::Whiteout => What::Whiteout,
                 kind => panic!("{kind:?}"),
             };
             let number = usize::try_from(entry.inode.0).unwrap();
@@ -302,7 +243,6 @@ fn table(index: &Index, stream: &[u8]) -> BTreeMap<Vec<String>, Item> {
                 Item {
                     inode: number,
                     what,
-                    opaque: inode.opaque,
                 },
             );
         }
@@ -310,8 +250,7 @@ fn table(index: &Index, stream: &[u8]) -> BTreeMap<Vec<String>, Item> {
     items
 }
 
-/// Gives inodes numbers in the order of their first paths, which both sides have in common, and
-/// joins the number of names.
+/// Gives inodes numbers in the order of their first paths, which both sides have in common.
 fn numbered(items: BTreeMap<Vec<String>, Item>) -> BTreeMap<Vec<String>, Item> {
     let mut numbers = BTreeMap::new();
     let renumber = |(path, item): (Vec<String>, Item)| {

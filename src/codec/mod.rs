@@ -15,22 +15,7 @@ mod varint;
 mod zstd;
 
 pub use self::error::CodecError;
-pub use self::offsets::{CompressedOffset, Compression, StreamOffset};
-
-mod offsets {
-    //! Until the index format's own are there.
-    #![allow(missing_docs)]
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct CompressedOffset(pub u64);
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct StreamOffset(pub u64);
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Compression {
-        None,
-        Gzip,
-        Zstd,
-    }
-}
+pub use index_format::{CompressedOffset, Compression, StreamOffset};
 
 /// The longest chunk that is ever decoded, in bytes of the stream. Chunks start only where
 /// the compressor ended a block, so one can be longer than asked for; above this a reader

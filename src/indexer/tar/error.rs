@@ -173,9 +173,6 @@ pub enum Warning {
         path: Vec<u8>,
     },
     /// The non-payload bytes compress too badly to be kept.
-    #[error("the headers section was left out: it would exceed {limit} bytes")]
-    HeadersLeftOut {
-        /// The limit in bytes.
-        limit: u64,
-    },
+    #[error("the headers section was left out: it would exceed its limit")]
+    HeadersLeftOut,
 }

@@ -22,6 +22,6 @@ pub use limit::TarLimits;
 pub use reader::{TarReader, Visitor};
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 #[cfg(test)]
 mod tests;

@@ -91,8 +91,11 @@ impl Records {
     }
 }
 
-/// Splits the first record off: key, value, rest.
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+/// Key, value, and the bytes behind the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits the first record off.
+fn record(bytes: &[u8]) -> Result<Record<'_>, &'static str> {
     // 20 digits are more than any length has; do not search a megabyte for the space.
     let head = &bytes[..bytes.len().min(21)];
     let space = head

@@ -164,15 +164,13 @@ fn truncation_is_told_from_the_end() {
             .put(482, b"\x01")
             .done(),
         vec![0; 512],
-        4103.. => true,
+        ustar(b"c", b'V').with(b"skipped"),
     ]
     .concat();
     let complete = |length: usize| match length {
         // The end of an entry, or of an extended header, with padding or without.
         0 | 556..=1024 | 2053..=2560 | 3584 => true,
         4103.. => true,
-        1024 | 2565..=3072 | 4096 => true,
-        4615.. => true,
         _ => false,
     };
     for length in 0..=archive.len() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -139,6 +140,7 @@ type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 pub(super) struct Server {
     address: SocketAddr,
     log: Arc<Mutex<Vec<Request>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -148,13 +150,20 @@ impl Server {
         let log = Arc::new(Mutex::new(Vec::new()));
         let handler: Arc<Handler> = Arc::new(handler);
         let shared = Arc::clone(&log);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&connections);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
                 let (handler, log) = (Arc::clone(&handler), Arc::clone(&shared));
                 tokio::spawn(serve(stream, handler, log));
             }
         });
-        Self { address, log }
+        Self {
+            address,
+            log,
+            connections,
+        }
     }
 
     pub(super) fn host(&self) -> String {
@@ -176,6 +185,11 @@ impl Server {
 
     pub(super) fn reference(&self, name: &str) -> Reference {
         format!("{}/{name}", self.host()).parse().unwrap()
+    }
+
+    /// Connections accepted so far.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// The requests so far.

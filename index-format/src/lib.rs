@@ -42,7 +42,7 @@ pub use crate::limit::Limits;
 pub use crate::merge::{MergeError, MergeWarning, Merged, merge};
 pub use crate::offset::{CompressedOffset, FileOffset, StreamOffset};
 pub use crate::section::SectionId;
-pub use crate::tree::{Linked, Node, NodeContent, NodeId, Tree, TreeError};
+pub use crate::tree::{FileData, Linked, Node, NodeContent, NodeId, Tree, TreeError};
 pub use crate::write::{LayerParts, WriteError, write};
 
 /// Bytes of a layer's uncompressed stream that one leaf digest covers, and so the unit of

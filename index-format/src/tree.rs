@@ -5,7 +5,7 @@ mod insert;
 mod node;
 mod resolve;
 
-pub use crate::tree::node::{FileData, Node, NodeContent};
+pub use crate::tree::node::{FileData, Node, NodeContent, XattrPairs};
 
 use crate::digest::Digest;
 use crate::draft::{Attributes, Draft, DraftContent, DraftNode};

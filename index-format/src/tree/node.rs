@@ -13,6 +13,9 @@ use crate::tree::NodeId;
 use crate::xattr::is_overlay_private;
 use std::collections::BTreeMap;
 
+/// Names and values of xattrs.
+pub type XattrPairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// An entry as it was read from a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -25,7 +28,7 @@ pub struct Node {
     /// Last change of the content.
     pub mtime: Timestamp,
     /// Names and values in any order; of two with the same name the later one counts.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: XattrPairs,
     /// What it is.
     pub content: NodeContent,
 }
@@ -72,7 +75,7 @@ pub(crate) struct TreeNode {
     pub(crate) attributes: Attributes,
     pub(crate) implicit: bool,
     pub(crate) opaque: bool,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: XattrPairs,
     pub(crate) digest: Option<Digest>,
     pub(crate) content: TreeContent,
 }
@@ -183,7 +186,7 @@ fn regular(size: u64, data: FileData) -> Result<TreeContent, &'static str> {
 }
 
 /// Sorts, keeps the last of every name, and applies the kernel's limits.
-fn sorted_xattrs(xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, &'static str> {
+fn sorted_xattrs(xattrs: XattrPairs) -> Result<XattrPairs, &'static str> {
     let sorted: BTreeMap<Vec<u8>, Vec<u8>> = xattrs.into_iter().collect();
     let mut list_length = 0;
     for (name, value) in &sorted {

@@ -8,9 +8,12 @@ use crate::limit::{MAX_DEPTH, MAX_RESOLVE_STEPS, MAX_SYMLINK_HOPS};
 use crate::tree::node::{TreeContent, TreeNode};
 use crate::tree::{NodeId, Tree, TreeError};
 
+/// A path's directory part and its last name.
+type DirectoryAndName<'a> = (&'a [u8], &'a [u8]);
+
 /// The path's directory part and last name, every name checked; `None` for the empty path,
 /// the root.
-pub(crate) fn split_last(path: &[u8]) -> Result<Option<(&[u8], &[u8])>, TreeError> {
+pub(crate) fn split_last(path: &[u8]) -> Result<Option<DirectoryAndName<'_>>, TreeError> {
     if path.is_empty() {
         return Ok(None);
     }

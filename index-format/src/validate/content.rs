@@ -128,7 +128,7 @@ impl Index {
             }
             previous = number;
             let inode = inodes.get(number as usize - 1);
-            if !inode.is_some_and(|inode| inode.kind == FileKind::Regular.number()) {
+            if inode.is_none_or(|inode| inode.kind != FileKind::Regular.number()) {
                 return wrong("is not of a regular file");
             }
         }

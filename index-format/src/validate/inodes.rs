@@ -198,7 +198,7 @@ impl Index {
         match kind {
             FileKind::Regular => {
                 let end = record.place.get().checked_add(size);
-                if !end.is_some_and(|end| end <= stream_size) {
+                if end.is_none_or(|end| end > stream_size) {
                     return wrong("its data ends past the stream");
                 }
                 return Ok(());
@@ -266,7 +266,7 @@ fn check_extents(
             .filter(|end| *end <= size)
             .ok_or("an extent ends past the file")?;
         let stream_end = record.stream_offset.get().checked_add(length);
-        if !stream_end.is_some_and(|end| end <= stream_size) {
+        if stream_end.is_none_or(|end| end > stream_size) {
             return Err("an extent ends past the stream");
         }
     }

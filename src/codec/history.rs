@@ -115,9 +115,9 @@ pub(super) fn length(mut record: &[u8]) -> Option<u64> {
     varint::read(&mut record)
 }
 
-/// The history, its unused bytes zero. `None` when the record is damaged or the history
-/// longer than `limit`.
-pub(super) fn decode(mut record: &[u8], limit: u64) -> Option<Vec<u8>> {
+/// Appends the history to `output`, its unused bytes zero. `None` when the record is damaged
+/// or the history longer than `limit`.
+pub(super) fn decode(mut record: &[u8], limit: u64, output: &mut Vec<u8>) -> Option<()> {
     let length = varint::read(&mut record).filter(|length| *length <= limit)?;
     // A varint takes no more bytes than its value, and gaps, runs and kept bytes add up to
     // no more than the history: twice its length, the count, and one gap of zero.
@@ -128,11 +128,12 @@ pub(super) fn decode(mut record: &[u8], limit: u64) -> Option<Vec<u8>> {
     if payload.len() as u64 != payload_length {
         return None;
     }
-    fill(&payload, usize::try_from(length).ok()?)
+    let start = output.len();
+    output.resize(start.checked_add(usize::try_from(length).ok()?)?, 0);
+    fill(&payload, &mut output[start..])
 }
 
-fn fill(payload: &[u8], length: usize) -> Option<Vec<u8>> {
-    let mut history = vec![0; length];
+fn fill(payload: &[u8], history: &mut [u8]) -> Option<()> {
     let mut runs = payload;
     let count = varint::read(&mut runs)?;
     let mut bytes = runs;
@@ -150,13 +151,19 @@ fn fill(payload: &[u8], length: usize) -> Option<Vec<u8>> {
             .get_mut(range)?
             .copy_from_slice(varint::take(&mut bytes, run)?);
     }
-    bytes.is_empty().then_some(history)
+    bytes.is_empty().then_some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn decoded(record: &[u8], limit: u64) -> Option<Vec<u8>> {
+        let mut history = vec![99];
+        decode(record, limit, &mut history)?;
+        Some(history.split_off(1))
+    }
 
     fn used(length: usize, ranges: &[Range<usize>]) -> UsedBytes {
         let mut used = UsedBytes::none(length);
@@ -180,13 +187,13 @@ mod tests {
         let mut expected = vec![0; 100];
         expected[..10].fill(7);
         assert_eq!(
-            (length(&record), decode(&record, 100)),
+            (length(&record), decoded(&record, 100)),
             (Some(100), Some(expected))
         );
-        assert_eq!(decode(&record, 99), None);
+        assert_eq!(decoded(&record, 99), None);
         let mut record = Vec::new();
         encode(&mut record, &history, &used(1000, &[900..910]), 500);
-        assert_eq!(decode(&record, 1000).unwrap().len(), 500);
+        assert_eq!(decoded(&record, 1000).unwrap().len(), 500);
     }
 
     proptest! {
@@ -201,7 +208,7 @@ mod tests {
                 .collect();
             let mut record = Vec::new();
             encode(&mut record, &history, &used(history.len(), &ranges), 0);
-            let decoded = decode(&record, history.len() as u64).unwrap();
+            let decoded = decoded(&record, history.len() as u64).unwrap();
             let base = history.len() - decoded.len();
             for position in ranges.into_iter().flatten() {
                 prop_assert_eq!(decoded[position - base], history[position]);
@@ -221,7 +228,7 @@ mod tests {
                 let at = at.index(record.len());
                 record[at] ^= with;
             }
-            if let Some(history) = decode(&record, 5000) {
+            if let Some(history) = decoded(&record, 5000) {
                 prop_assert!(history.len() <= 5000);
             }
         }

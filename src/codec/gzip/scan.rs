@@ -39,9 +39,8 @@ pub(in crate::codec) struct GzipScanner {
     /// Bytes taken so far, and the last of them.
     compressed: u64,
     last_byte: u8,
-    /// Where this member's header starts, and where the last member with content ends.
+    /// Where this member's header starts.
     member_start: u64,
-    content_end: u64,
     members: u64,
 }
 
@@ -60,7 +59,6 @@ impl GzipScanner {
             compressed: 0,
             last_byte: 0,
             member_start: 0,
-            content_end: 0,
             members: 0,
         }
     }
@@ -246,7 +244,7 @@ impl GzipScanner {
         }
         self.members += 1;
         if self.member_length > 0 {
-            self.content_end = offset.0;
+            self.starts.content_ends(offset.0);
         }
         self.part = Part::Header(HeaderParser::new());
         Ok(taken)
@@ -277,6 +275,6 @@ impl Scanner for GzipScanner {
             });
         }
         let chunks = self.starts.finish();
-        Ok(chunks.finish(self.compressed, self.stream, self.content_end, None))
+        Ok(chunks.finish(self.compressed, self.stream, None))
     }
 }

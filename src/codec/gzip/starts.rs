@@ -134,15 +134,20 @@ impl ChunkStarts {
         self.make_checkpoint(stream)
     }
 
+    /// The member's trailer ends before this compressed byte, and it had content.
+    pub(super) fn content_ends(&mut self, compressed: u64) {
+        self.list.content_ends(compressed);
+    }
+
     fn open_chunk(&mut self, place: Place) -> Result<(), CodecError> {
         match place {
             Place::Member(start) => {
                 self.make_checkpoint(start.stream)?;
-                self.list.push(start);
+                self.list.push(start, true);
             }
             Place::Block(block) => {
                 self.make_checkpoint(block.start.stream)?;
-                self.list.push(block.start);
+                self.list.push(block.start, false);
                 self.open = Some(block);
             }
         }

@@ -89,7 +89,10 @@ pub(super) fn encode(window: &[u8], used: &UsedBytes) -> Vec<u8> {
 
 /// The window of a record, what is not needed being zeros.
 pub(super) fn decode(record: &[u8]) -> Result<Vec<u8>, CodecError> {
-    history::decode(body(record)?, WINDOW_SIZE as u64).ok_or(bad("damaged window"))
+    let mut window = Vec::new();
+    history::decode(body(record)?, WINDOW_SIZE as u64, &mut window)
+        .ok_or(bad("damaged window"))?;
+    Ok(window)
 }
 
 /// How many bytes before the chunk the record's window holds.

@@ -28,14 +28,13 @@ pub(crate) fn split_last(path: &[u8]) -> Result<Option<DirectoryAndName<'_>>, Tr
     }))
 }
 
-/// How a walk over directories ended.
-enum Walk {
-    /// At this directory.
-    Found(NodeId),
-    /// Before a name that the tree does not have, or has as a whiteout.
-    Missing,
-    /// Before a name that is neither directory nor symlink.
-    File,
+/// What a directory is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An entry: the directories exist when the layer has been unpacked.
+    Entry,
+    /// A whiteout or opaque marker, which makes no directory.
+    Marker,
 }
 
 impl Tree {
@@ -43,11 +42,13 @@ impl Tree {
         matches!(self.node(node).content, TreeContent::Directory(_))
     }
 
-    /// The directory at `directory`, made where it is missing. `path` is for errors.
+    /// The directory at `directory`, made where it is missing, for an entry or a marker that goes
+    /// there. `path` is for errors.
     pub(crate) fn make_directories(
         &mut self,
         path: &[u8],
         directory: &[u8],
+        purpose: Purpose,
     ) -> Result<NodeId, TreeError> {
         split_last(directory).map_err(|_| TreeError::IllegalPath {
             path: path.to_vec(),
@@ -59,6 +60,11 @@ impl Tree {
                 walker.enter(made)?;
             }
         }
+        if purpose == Purpose::Entry {
+            for directory in &walker.trail {
+                self.node_mut(*directory).has_entries = true;
+            }
+        }
         Ok(walker.at())
     }
 
@@ -67,32 +73,35 @@ impl Tree {
         let Some((directory, name)) = split_last(path)? else {
             return Ok(Some(NodeId::ROOT));
         };
-        Ok(match self.walk(path, directory)? {
-            Walk::Found(directory) => self.child(directory, name),
-            Walk::Missing | Walk::File => None,
-        })
-    }
-
-    /// Whether a component of `path` is a file of this layer.
-    pub(crate) fn leads_through_a_file(&self, path: &[u8]) -> Result<bool, TreeError> {
-        split_last(path)?;
-        Ok(matches!(self.walk(path, path)?, Walk::File))
-    }
-
-    fn walk(&self, path: &[u8], directory: &[u8]) -> Result<Walk, TreeError> {
         let mut walker = Walker::new(path, directory);
         while let Some(name) = walker.pending.pop() {
-            match walker.step(self, &name)? {
-                Step::Moved => {}
-                Step::Stopped(None | Some(FileKind::Whiteout)) => return Ok(Walk::Missing),
-                Step::Stopped(Some(_)) => return Ok(Walk::File),
+            if let Step::Stopped(_) = walker.step(self, &name)? {
+                return Ok(None);
             }
         }
-        Ok(Walk::Found(walker.at()))
+        Ok(self.child(walker.at(), name))
     }
 
-    /// Makes the directory `name` that no entry names. Where it takes the place of a file or a
-    /// whiteout of this layer, nothing of the layers below shows through.
+    /// Whether a component of `path` is a file, a whiteout or an opaque directory of this layer:
+    /// then nothing of the layers below is left there to hide.
+    pub(crate) fn hides_all_below(&self, path: &[u8]) -> Result<bool, TreeError> {
+        split_last(path)?;
+        let mut walker = Walker::new(path, path);
+        while let Some(name) = walker.pending.pop() {
+            match walker.step(self, &name)? {
+                Step::Moved if self.node(walker.at()).opaque => return Ok(true),
+                Step::Moved => {}
+                Step::Stopped(kind) => {
+                    return Ok(kind.is_some() || self.node(walker.at()).opaque);
+                }
+            }
+        }
+        Ok(self.node(walker.at()).opaque)
+    }
+
+    /// Makes the directory `name` that no entry names. Where it takes the place of a file or
+    /// whiteout of this layer, or is in an opaque directory, nothing of the layers below shows
+    /// through.
     fn make_directory(
         &mut self,
         parent: NodeId,
@@ -105,7 +114,7 @@ impl Tree {
                 path: path.to_vec(),
             });
         }
-        let replaces = self.child(parent, name).is_some();
+        let replaces = self.child(parent, name).is_some() || self.node(parent).opaque;
         let mut directory = TreeNode::implicit_directory();
         directory.implicit = !replaces;
         directory.opaque = replaces;

@@ -287,15 +287,19 @@ fn refused_redirect(url: &Url, reason: &str) -> RegistryError {
     }
 }
 
-/// The URL that a redirect points to.
+/// The URL that a response's Location header points to.
 ///
 /// # Errors
 /// `Redirect` where it is missing, no HTTP URL, or leads from HTTPS to plain HTTP.
 pub(super) fn redirect_target(response: &Response) -> Result<Url, RegistryError> {
     let from = response.url();
-    let location = response
-        .header(LOCATION)
-        .ok_or_else(|| refused_redirect(from, "no readable Location header"))?;
+    match response.header(LOCATION) {
+        Some(location) => join_location(from, location),
+        None => Err(refused_redirect(from, "no readable Location header")),
+    }
+}
+
+fn join_location(from: &Url, location: &str) -> Result<Url, RegistryError> {
     let target = from
         .join(location)
         .map_err(|error| refused_redirect(from, &format!("its Location is no URL: {error}")))?;
@@ -305,10 +309,10 @@ pub(super) fn redirect_target(response: &Response) -> Result<Url, RegistryError>
             let reason = format!("it leads from https to {}", shown(&target));
             Err(refused_redirect(from, &reason))
         }
-        (_, scheme) => Err(refused_redirect(
-            from,
-            &format!("it leads to scheme {scheme:?}"),
-        )),
+        (_, scheme) => {
+            let reason = format!("it leads to scheme {scheme:?}");
+            Err(refused_redirect(from, &reason))
+        }
     }
 }
 

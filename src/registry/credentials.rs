@@ -112,9 +112,9 @@ impl fmt::Display for CredentialSource {
     }
 }
 
-/// The names under which configuration files may list a repository's registry, most likely
-/// first. The credentials' library compares hosts without scheme and path on its own, except
-/// for credential helpers, which are listed by exact name.
+/// The names under which configuration files may list a repository's registry. The Hub has
+/// several, and its URL is what credential stores know it by. For other registries there is
+/// one: with a second, a store would be asked where the registry's own helper said no.
 fn config_keys(repository: &Repository) -> Vec<String> {
     let host = repository.host();
     if host == HUB {
@@ -124,7 +124,7 @@ fn config_keys(repository: &Repository) -> Vec<String> {
             api_host(HUB).to_owned(),
         ]
     } else {
-        vec![host.to_owned(), format!("https://{host}")]
+        vec![host.to_owned()]
     }
 }
 

@@ -388,7 +388,12 @@ impl Layout {
                 continue;
             }
             let digest = self.digest_of(&entry)?;
-            let manifest = self.read_manifest(digest, Some(&media_type))?;
+            let manifest = match self.read_manifest(digest, Some(&media_type)) {
+                Ok(manifest) => manifest,
+                // Layouts may hold only some of the platforms that their index lists.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
             let malformed = |reason: String| LayoutError::Malformed {
                 path: self.blob_path(digest),
                 reason,

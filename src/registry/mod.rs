@@ -17,6 +17,8 @@ mod challenge;
 mod client;
 mod content_range;
 mod credentials;
+#[cfg(test)]
+mod docker_registry_tests;
 mod error;
 mod fallback;
 mod host;

@@ -232,7 +232,7 @@ struct Subject {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ConfigType {
-    media_type: String,
+    media_type: Option<String>,
 }
 
 impl Referrer {
@@ -252,7 +252,11 @@ impl Referrer {
             "digest": digest.to_string(),
             "size": size,
         });
-        let config_type = || self.config.as_ref().map(|config| config.media_type.clone());
+        let config_type = || {
+            self.config
+                .as_ref()
+                .and_then(|config| config.media_type.clone())
+        };
         let own_type = self.artifact_type.clone().filter(|own| !own.is_empty());
         if let Some(artifact_type) = own_type.or_else(config_type) {
             entry["artifactType"] = artifact_type.into();

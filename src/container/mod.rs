@@ -9,17 +9,17 @@
 
 // pub mod attach;
 // pub mod control;
-// pub mod durable;
+pub mod durable;
 pub mod error;
 // pub mod execute;
 pub mod id;
 pub mod image;
 // pub mod launch;
-// pub mod log;
+pub mod log;
 // pub mod monitor;
 pub mod options;
-// pub mod overlay;
-// pub mod process;
+pub mod overlay;
+pub mod process;
 // pub mod relay;
 pub mod rootfs;
 // pub mod runtime;
@@ -27,7 +27,7 @@ pub mod signal;
 pub mod size;
 pub mod spec;
 // pub mod stop;
-// pub mod store;
+pub mod store;
 // pub mod terminal;
 pub mod timestamp;
 
@@ -35,4 +35,4 @@ pub use error::ContainerError;
 pub use id::ContainerId;
 pub use image::{AcquiredImage, ImageError, ImageProvider, ImageRequest};
 pub use options::RunOptions;
-// pub use store::Store;
+pub use store::Store;

@@ -7,28 +7,30 @@
 //! [`log`]). Images come through the trait [`image::ImageProvider`] alone, so nothing
 //! here knows of registries, indexes or FUSE.
 
-// pub mod attach;
-// pub mod control;
+pub mod attach;
+pub mod cgroup;
+pub mod cleanup;
+pub mod control;
 pub mod durable;
 pub mod error;
-// pub mod execute;
+pub mod execute;
 pub mod id;
 pub mod image;
-// pub mod launch;
+pub mod launch;
 pub mod log;
-// pub mod monitor;
+pub mod monitor;
 pub mod options;
 pub mod overlay;
 pub mod process;
-// pub mod relay;
+pub mod relay;
 pub mod rootfs;
-// pub mod runtime;
+pub mod runtime;
 pub mod signal;
 pub mod size;
 pub mod spec;
-// pub mod stop;
+pub mod stop;
 pub mod store;
-// pub mod terminal;
+pub mod terminal;
 pub mod timestamp;
 
 pub use error::ContainerError;

@@ -3,7 +3,7 @@
 mod reader;
 mod writer;
 
-pub use reader::LogReader;
+pub use reader::{LogReader, Output};
 pub use writer::LogWriter;
 
 use serde::{Deserialize, Serialize};

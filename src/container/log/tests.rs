@@ -1,4 +1,3 @@
-use super::reader::Output;
 use super::*;
 use std::time::SystemTime;
 

@@ -296,6 +296,16 @@ impl Container {
         })
     }
 
+    /// Time since something was made or removed in the directory; zero where that is
+    /// unknown.
+    pub fn age(&self) -> Duration {
+        std::fs::metadata(&self.directory)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|modified| modified.elapsed().ok())
+            .unwrap_or_default()
+    }
+
     /// Takes the monitor's lock; held until the returned file is dropped, so that a death
     /// of any kind releases it.
     pub fn lock(&self) -> Result<MonitorLock, ContainerError> {

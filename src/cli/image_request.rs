@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::failure::CliError;
+use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::service::absolute;
 use crate::daemon::control::{Background, ImageRequest};

@@ -3,10 +3,10 @@
 use clap::Args;
 use indicatif::HumanBytes;
 
-use crate::cli::failure::CliError;
+use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::{ImageOptions, absolute_layout};
-use crate::cli::output::{print_json, table};
+use crate::cli::output::{print_json, print_table};
 use crate::cli::service::ask;
 use crate::daemon::control::{Outcome, Request};
 
@@ -75,7 +75,7 @@ pub fn images(global: &GlobalOptions, arguments: &ImagesArguments) -> Result<(),
             if image.mounted { "yes" } else { "no" }.to_owned(),
         ]
     });
-    table(&["REFERENCE", "DIGEST", "PLATFORM", "SIZE", "PRESENT", "MOUNTED"], rows)
+    print_table(&["REFERENCE", "DIGEST", "PLATFORM", "SIZE", "PRESENT", "MOUNTED"], rows)
 }
 
 /// Forgets images.

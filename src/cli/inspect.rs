@@ -3,10 +3,10 @@
 use clap::Args;
 use indicatif::HumanBytes;
 
-use crate::cli::failure::CliError;
+use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
-use crate::cli::output::{print_json, table};
+use crate::cli::output::{print_json, print_table};
 use crate::cli::service::ask;
 use crate::daemon::control::{LayerInspection, Outcome, Request};
 
@@ -94,5 +94,5 @@ fn layers(layers: &[LayerInspection]) -> Result<(), CliError> {
             layer.reason.clone().unwrap_or_default(),
         ]
     });
-    table(&["LAYER", "SIZE", "PRESENT", "FETCH", "INDEX", "TRUST", "REASON"], rows)
+    print_table(&["LAYER", "SIZE", "PRESENT", "FETCH", "INDEX", "TRUST", "REASON"], rows)
 }

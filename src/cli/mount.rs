@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::failure::CliError;
+use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
 use crate::cli::service::{absolute, ask};

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::cli::failure::{CliError, because};
+use crate::cli::error::{CliError, because};
+use crate::cli::table;
 
 /// Prints a value as one JSON document.
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
@@ -14,23 +15,12 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
 }
 
 /// Prints rows under their heads, in columns.
-pub fn table(
+pub fn print_table(
     heads: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<(), CliError> {
-    let mut lines: Vec<Vec<String>> = vec![heads.iter().map(|h| (*h).to_owned()).collect()];
-    lines.extend(rows);
-    let width = |column: usize| {
-        lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    let mut out = io::stdout().lock();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        finish(writeln!(out, "{}", cells.join("  ").trim_end()))?;
-    }
-    Ok(())
+    let rows: Vec<Vec<String>> = rows.collect();
+    finish(write!(io::stdout().lock(), "{}", table::render(heads, &rows)))
 }
 
 /// A reader that has gone away (`brisk images | head`) is no failure.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::failure::{CliError, because};
+use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
 use crate::daemon::client::Client;
 use crate::daemon::config::Config;
@@ -91,16 +91,9 @@ pub fn commands(global: &GlobalOptions) -> Result<Commands, CliError> {
 /// Program and arguments of this root's service, in the foreground.
 fn service_command(global: &GlobalOptions) -> Result<Vec<String>, CliError> {
     let program = std::env::current_exe().map_err(because)?;
-    let mut command = vec![
-        path_text(&program)?,
-        "service".to_owned(),
-        "--root".to_owned(),
-        path_text(&absolute(&global.root)?)?,
-        "--log-level".to_owned(),
-        global.log_level.clone(),
-    ];
-    if let Some(config) = &global.config {
-        command.extend(["--config".to_owned(), path_text(&absolute(config)?)?]);
+    let mut command = vec![path_text(&program)?, "service".to_owned()];
+    for argument in global.to_arguments() {
+        command.push(path_text(Path::new(&argument))?);
     }
     Ok(command)
 }

@@ -152,12 +152,7 @@ impl Catalog {
             .chain(mounted.iter().map(|m| &m.merged_index))
             .filter_map(|text| text.parse().ok())
             .collect();
-        for usage in self.cache.layers() {
-            let is_kept = keys.contains(&usage.key);
-            if !is_kept && !usage.in_use {
-                self.cache.remove(&usage.key).map_err(|e| failure(&e, None))?;
-            }
-        }
+        self.cache.retain(&keys).map_err(|e| failure(&e, None))?;
         self.indexes.retain(&keys, &merged).map_err(|e| image_failure(&e))?;
         self.images.prune_blobs(&records).map_err(|e| image_failure(&e))
     }

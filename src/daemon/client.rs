@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,9 @@ pub enum ClientError {
         /// What was wrong with the answer.
         message: String,
     },
+    /// The caller gave up.
+    #[error("cancelled")]
+    Cancelled,
     /// The service carried out the request and it failed.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -76,18 +80,33 @@ impl Client {
         request: &Request,
         mut on_event: impl FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
-        let stream = self.connect(true)?.ok_or_else(|| ClientError::Start {
+        self.exchange(self.started()?, request, None, &mut on_event)
+    }
+
+    /// As [`Client::ask`], but gives up when `cancel` becomes readable or hangs up; the service
+    /// then takes back what it did.
+    pub fn ask_until(
+        &self,
+        request: &Request,
+        cancel: Option<BorrowedFd<'_>>,
+        mut on_event: impl FnMut(Answer),
+    ) -> Result<Outcome, ClientError> {
+        let stream = self.started()?;
+        self.exchange(stream, request, cancel, &mut on_event)
+    }
+
+    fn started(&self) -> Result<UnixStream, ClientError> {
+        self.connect(true)?.ok_or_else(|| ClientError::Start {
             root: self.root.clone(),
             message: "no service".to_owned(),
-        })?;
-        self.exchange(stream, request, &mut on_event)
+        })
     }
 
     /// As [`Client::ask`], but gives none where no service runs.
     pub fn ask_running(&self, request: &Request) -> Result<Option<Outcome>, ClientError> {
         match self.connect(false)? {
             None => Ok(None),
-            Some(stream) => self.exchange(stream, request, &mut |_| {}).map(Some),
+            Some(stream) => self.exchange(stream, request, None, &mut |_| {}).map(Some),
         }
     }
 
@@ -95,6 +114,7 @@ impl Client {
         &self,
         mut stream: UnixStream,
         request: &Request,
+        cancel: Option<BorrowedFd<'_>>,
         on_event: &mut dyn FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
         let broken = |source| ClientError::Connection { root: self.root.clone(), source };
@@ -104,6 +124,12 @@ impl Client {
         stream.write_all(line.as_bytes()).map_err(broken)?;
         let mut reader = BufReader::new(stream);
         loop {
+            if let Some(cancel) = cancel
+                && reader.buffer().is_empty()
+                && !wait(reader.get_ref(), cancel).map_err(broken)?
+            {
+                return Err(ClientError::Cancelled);
+            }
             let mut line = String::new();
             reader.by_ref().take(LINE_LIMIT).read_line(&mut line).map_err(broken)?;
             if line.is_empty() {
@@ -174,6 +200,19 @@ impl Client {
         let text = String::from_utf8_lossy(&log);
         let message = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or(fallback);
         ClientError::Start { root: self.root.clone(), message: message.to_owned() }
+    }
+}
+
+/// Waits for the answer; false where `cancel` has spoken first.
+fn wait(stream: &UnixStream, cancel: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut polled = [PollFd::new(&cancel, PollFlags::IN), PollFd::new(stream, PollFlags::IN)];
+        match poll(&mut polled, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        return Ok(polled[0].revents().is_empty());
     }
 }
 

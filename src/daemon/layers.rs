@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use index_format::{Limits, SectionId};
 
 use crate::cache::{Cache, LayerKey, Scope};
-use crate::daemon::background::Fetching;
 use crate::daemon::config;
 use crate::daemon::control::{Background, Failure, IndexInspection, LayerInspection};
 use crate::daemon::mounted::{ImageMount, MountedLayer};
@@ -17,12 +17,15 @@ use crate::image::index_store::IndexStore;
 use crate::image::query::source_blob;
 use crate::image::store::LayerDecision;
 use crate::image::trust::Trust;
-use crate::image::{Query, ResolvedLayer};
+use crate::image::{Observer, Query, ResolvedLayer};
 use crate::layer::{
-    CheckpointSource, Closing, FetchGate, FetchedCheckpoints, ImageContent, IndexCheckpoints,
+    BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate, FetchedCheckpoints, ImageContent, IndexCheckpoints,
     Layer, LayerParts, OnOutage, Policy, Resources,
 };
 use crate::registry::{BlobRef, ImageSource};
+
+/// How often a whole fetch tells how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The layers of one mount, from the bottom up, and what the mounted tree reads them through.
 #[derive(Clone)]
@@ -31,8 +34,8 @@ pub struct OpenLayers {
     pub layers: Vec<Arc<Layer>>,
     /// Answers the reads of the mounted tree.
     pub content: Arc<ImageContent>,
-    /// What is fetched in the background for this mount.
-    pub fetching: Arc<Fetching>,
+    /// What is fetched in the background for this mount; ends with it.
+    fetching: Arc<Mutex<Option<BackgroundFetch>>>,
 }
 
 /// The open layers of a service.
@@ -42,7 +45,7 @@ pub struct LayerBook {
     queries: Arc<Queries>,
     resources: Arc<Resources>,
     policy: Policy,
-    promotion: Arc<Promotion>,
+    promotion: Promotion,
     open: Mutex<HashMap<LayerKey, Weak<Layer>>>,
     gates: Mutex<HashMap<String, Arc<FetchGate>>>,
 }
@@ -55,7 +58,7 @@ impl LayerBook {
         queries: Arc<Queries>,
         resources: Arc<Resources>,
         on_outage: config::OnOutage,
-        promotion: Arc<Promotion>,
+        promotion: Promotion,
     ) -> Self {
         let on_outage = match on_outage {
             config::OnOutage::Wait(limit) => OnOutage::Wait(limit),
@@ -175,14 +178,66 @@ impl LayerBook {
 
     /// Starts fetching the rest of a mount's layers.
     pub fn start_background(&self, layers: &OpenLayers, background: Background) {
-        if background != Background::Off {
-            layers.fetching.start(&layers.layers);
+        let mode = match background {
+            Background::Full => BackgroundMode::Full,
+            Background::UntilReady => BackgroundMode::UntilReady,
+            Background::Off => BackgroundMode::Off,
+        };
+        let fetch = BackgroundFetch::start(layers.layers.clone(), mode, &self.resources);
+        *layers.fetching.lock().expect("no holder of this lock panics") = Some(fetch);
+    }
+
+    /// The first container of a mount is ready: fetching until then ends.
+    pub fn ready(&self, layers: &OpenLayers) {
+        if let Some(fetch) = &*layers.fetching.lock().expect("no holder of this lock panics") {
+            fetch.ready();
         }
     }
 
-    /// Ends the fetching that [`LayerBook::start_background`] began.
-    pub fn stop_background(&self, layers: &OpenLayers) {
-        layers.fetching.stop();
+    /// Fetches every layer of an image whole, as far as the cache has room.
+    ///
+    /// # Errors
+    /// Where a layer cannot be opened, or what arrives contradicts its index.
+    pub async fn fetch_whole(
+        &self,
+        image: &ImageMount,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<(), Failure> {
+        let open = self.open(image)?;
+        let size = |layer: &Arc<Layer>| layer.index().stream_size();
+        let present =
+            || open.layers.iter().map(|layer| layer.file().present_bytes()).sum::<u64>();
+        let mut told = present();
+        observer.pulling(open.layers.iter().map(size).sum::<u64>().saturating_sub(told));
+        let fetch =
+            BackgroundFetch::start(open.layers.clone(), BackgroundMode::Full, &self.resources);
+        let outcome = fetch.outcome();
+        tokio::pin!(outcome);
+        let mut interval = tokio::time::interval(PROGRESS_INTERVAL);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut outcome => break outcome,
+                _ = interval.tick() => {
+                    let now = present();
+                    observer.pulled(now.saturating_sub(told));
+                    told = now;
+                }
+            }
+        };
+        match outcome {
+            BackgroundOutcome::Complete => Ok(()),
+            BackgroundOutcome::NoRoom => {
+                observer.warn("the cache has no room for the whole image".to_owned());
+                Ok(())
+            }
+            BackgroundOutcome::Corrupt => Err(Failure {
+                message: "what the registry sends contradicts the image's index".to_owned(),
+                hint: Some("push image or index again".to_owned()),
+            }),
+            BackgroundOutcome::Stopped => {
+                Err(Failure { message: "the fetch was stopped".to_owned(), hint: None })
+            }
+        }
     }
 
     /// What is to be said of a mount's layers.

@@ -1,6 +1,5 @@
 //! The mount service: wiring, control socket, lifetime.
 
-pub mod background;
 pub mod catalog;
 pub mod client;
 pub mod config;

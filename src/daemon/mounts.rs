@@ -307,9 +307,7 @@ impl MountBook {
         for (_, active) in
             mounts.iter().filter(|(id, _)| self.holders.of(id).iter().any(|c| c == container))
         {
-            if active.image.background == Background::UntilReady {
-                self.layers.stop_background(&active.layers);
-            }
+            self.layers.ready(&active.layers);
         }
     }
 

@@ -17,7 +17,9 @@ use crate::daemon::control::{
 };
 use crate::daemon::holders::is_container_name;
 use crate::daemon::layers::LayerBook;
+use crate::daemon::mounted::ImageMount;
 use crate::daemon::mounts::{MountBook, Place, Wanted};
+use crate::daemon::promotion::Promotion;
 use crate::daemon::query::{Queries, failure, image_failure};
 use crate::image::index_store::IndexStore;
 use crate::image::pull::Puller;
@@ -79,6 +81,7 @@ impl Service {
             queries.clone(),
             resources.clone(),
             config.fetch.on_outage,
+            Promotion::new(cache.clone(), indexes.clone(), images.clone()),
         ));
         let mounts =
             Arc::new(MountBook::open(root, commands, indexes.clone(), layers.clone())?);
@@ -236,7 +239,8 @@ impl Service {
         observer: &Arc<dyn Observer>,
     ) -> Result<Outcome, Failure> {
         let image = self.resolve(request, true, observer).await?;
-        self.layers.fetch_whole(&image, request, observer).await?;
+        let image = ImageMount::new(&image, request, Background::Full, false);
+        self.layers.fetch_whole(&image, observer).await?;
         Ok(Outcome::Nothing)
     }
 
@@ -355,10 +359,10 @@ fn check_mount_point(directory: &Path) -> Result<(), Failure> {
     }
     match std::fs::read_dir(directory) {
         Err(error) => refuse(format!("mount point {}: {error}", directory.display())),
-        Ok(mut entries) if entries.next().is_some() => {
-            refuse(format!("mount point {} is not empty", directory.display()))
-        }
-        Ok(_) => Ok(()),
+        Ok(mut entries) => match entries.next() {
+            Some(_) => refuse(format!("mount point {} is not empty", directory.display())),
+            None => Ok(()),
+        },
     }
 }
 

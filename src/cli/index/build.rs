@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cache::durable;
-use crate::cli::failure::{CliError, because};
+use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
 use crate::cli::service::absolute;
@@ -154,7 +154,7 @@ fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Resu
 pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliError> {
     let on_file = |error: std::io::Error| CliError::new(format!("{}: {error}", file.display()));
     let in_file = |error: indexer::IndexerError| {
-        CliError::new(format!("{}: {}", file.display(), because(error).message))
+        CliError::new(format!("{}: {}", file.display(), because(error)))
     };
     let mut input = File::open(file).map_err(on_file)?;
     let mut buffer = vec![0; STEP];
@@ -183,7 +183,7 @@ fn query(global: &GlobalOptions, image: &ImageOptions, what: &str) -> Result<Que
 }
 
 fn image_error(error: ImageError) -> CliError {
-    CliError { hint: error.hint(), message: error.to_string() }
+    CliError { hint: error.hint(), ..because(error) }
 }
 
 fn progress_bar() -> ProgressBar {

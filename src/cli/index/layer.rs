@@ -6,7 +6,7 @@ use std::path::Path;
 
 use index_format::{Index, InodeNumber, LEAF_SIZE, StreamOffset};
 
-use crate::cli::failure::{CliError, because};
+use crate::cli::error::{CliError, because};
 use crate::codec::{self, ChunkSource, History};
 
 /// A layer file and its index; decodes a chunk at a time and verifies its leaves.
@@ -149,7 +149,7 @@ pub fn open_index(path: &Path) -> Result<Index, CliError> {
     let bytes = std::fs::read(path)
         .map_err(|error| CliError::new(format!("{}: {error}", path.display())))?;
     let on_format = |error: index_format::FormatError| {
-        CliError::new(format!("{}: {}", path.display(), because(error).message))
+        CliError::new(format!("{}: {}", path.display(), because(error)))
             .hint("it is no index that this version reads; build it again with `brisk index build`")
     };
     let index = Index::open(bytes).map_err(on_format)?;

@@ -6,7 +6,7 @@ mod read;
 
 use clap::Subcommand;
 
-use crate::cli::failure::CliError;
+use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 
 /// Indexes of layers

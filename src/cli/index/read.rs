@@ -8,7 +8,7 @@ use clap::Args;
 use index_format::{FileKind, Index, Inode, InodeNumber, SectionId};
 use serde_json::json;
 
-use crate::cli::failure::{CliError, because};
+use crate::cli::error::{CliError, because};
 use crate::cli::index::build::index_file;
 use crate::cli::index::layer::{IndexedFile, open_index};
 use crate::cli::output::print_json;

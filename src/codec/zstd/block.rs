@@ -160,7 +160,7 @@ fn parse_count(section: &[u8]) -> Option<(usize, &[u8])> {
         [255, a, b, ref rest @ ..] => {
             Some((usize::from(u16::from_le_bytes([a, b])) + 0x7f00, rest))
         }
-        [a @ 128..255, b, ref rest @ ..] => {
+        [a @ 128..=254, b, ref rest @ ..] => {
             Some((usize::from(a - 128) << 8 | usize::from(b), rest))
         }
         _ => None,

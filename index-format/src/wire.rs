@@ -6,6 +6,8 @@
 
 mod transpose;
 
+pub(crate) use crate::wire::transpose::stride;
+
 use crate::digest::Digest;
 use crate::error::FormatError;
 use crate::header::{Header, SectionRow};
@@ -187,7 +189,7 @@ pub fn complete(
 
 fn compress(number: u32, section: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
     let mut compressor = Compressor::new(level)?;
-    match transpose::stride(number) {
+    match stride(number) {
         _ if section.is_empty() => Ok(Vec::new()),
         1 => compressor.compress(section),
         stride => compressor.compress(&transpose::to_columns(section, stride)),
@@ -222,7 +224,7 @@ fn section_bytes(number: u32, row: &SectionRow, frame: &[u8]) -> Result<Vec<u8>,
             .and_then(|mut decompressor| decompressor.decompress(frame, row.length as usize))
             .map_err(|error| compressed(number, &error))?
     };
-    let bytes = match transpose::stride(number) {
+    let bytes = match stride(number) {
         1 => bytes,
         stride => transpose::to_records(&bytes, stride),
     };

@@ -32,6 +32,10 @@ pub const PLAIN_CHUNK_SIZE: u64 = 1 << 20;
 /// that people use have layers of some tens of GiB; a bomb of deflate makes this from 130 MB.
 pub const MAX_STREAM_SIZE: u64 = 128 << 30;
 
+/// Inodes of one layer, replaced ones and implicit directories included. Some 250 bytes of memory
+/// each until the index is written; a path of 4 KiB can make hundreds of them.
+pub const MAX_INODES: u32 = 1 << 22;
+
 /// How to index a layer.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexOptions {
@@ -43,6 +47,8 @@ pub struct IndexOptions {
     /// Largest headers section that is kept, in bytes; 0 keeps none. See
     /// [`crate::indexer::headers`].
     pub max_headers: usize,
+    /// See [`MAX_INODES`].
+    pub max_inodes: u32,
     /// Limits of the tar.
     pub tar: TarLimits,
 }
@@ -53,6 +59,7 @@ impl Default for IndexOptions {
             chunk_size: None,
             max_stream_size: MAX_STREAM_SIZE,
             max_headers: MAX_HEADERS,
+            max_inodes: MAX_INODES,
             tar: TarLimits::default(),
         }
     }
@@ -114,7 +121,7 @@ impl LayerIndexer {
             compression,
             scanner: codec::scanner(compression, scan),
             compressed: Vec::with_capacity(BLOCK_SIZE),
-            pass: StreamPass::start(options.tar, options.max_headers)?,
+            pass: StreamPass::start(options.tar, options.max_inodes, options.max_headers)?,
             failed: false,
         })
     }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use index_format::{
-    ChunkFlags, CompressedOffset, Compression, Digest, Features, LayerParts, NewChunk,
-    StreamOffset, write,
-};
+use index_format::{Compression, Digest, Features, LayerParts, NewChunk, write};
 
 use crate::codec::{self, CodecError, Scan, ScanOptions, ScannedChunk, Scanner, StreamOnly};
 use crate::indexer::error::IndexerError;
@@ -24,13 +21,17 @@ pub const GZIP_CHUNK_SIZE: u64 = 2 << 20;
 /// are; they then cost 1 to 3 % of the layer.
 pub const ZSTD_CHUNK_SIZE: u64 = 8 << 20;
 
-/// Chunk size of plain layers in bytes: any byte can be asked for, so only the size of the chunk
+/// Chunk size of plain layers in bytes: any byte can be asked for, so only the size of the let chunks: Vec<NewChunk> = chunks.into_iter().map(new_chunk).collect();
 /// table (40 bytes each) speaks against smaller ones.
 pub const PLAIN_CHUNK_SIZE: u64 = 1 << 20;
 
 /// Longest stream that is read when the caller does not know better, in bytes. The largest images
 /// that people use have layers of some tens of GiB; a bomb of deflate makes this from 130 MB.
 pub const MAX_STREAM_SIZE: u64 = 128 << 30;
+
+/// Inodes of one layer, replaced ones and implicit directories included. Some 250 bytes of memory
+/// each until the index is written; a path of 4 KiB can make hundreds of them.
+pub const MAX_INODES: u32 = 1 << 22;
 
 /// How to index a layer.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,8 @@ pub struct IndexOptions {
     /// Largest headers section that is kept, in bytes; 0 keeps none. See
     /// [`crate::indexer::headers`].
     pub max_headers: usize,
+    /// See [`MAX_INODES`].
+    pub max_inodes: u32,
     /// Limits of the tar.
     pub tar: TarLimits,
 }
@@ -53,6 +56,7 @@ impl Default for IndexOptions {
             chunk_size: None,
             max_stream_size: MAX_STREAM_SIZE,
             max_headers: MAX_HEADERS,
+            max_inodes: MAX_INODES,
             tar: TarLimits::default(),
         }
     }
@@ -114,7 +118,7 @@ impl LayerIndexer {
             compression,
             scanner: codec::scanner(compression, scan),
             compressed: Vec::with_capacity(BLOCK_SIZE),
-            pass: StreamPass::start(options.tar, options.max_headers)?,
+            pass: StreamPass::start(options.tar, options.max_inodes, options.max_headers)?,
             failed: false,
         })
     }
@@ -178,10 +182,7 @@ impl LayerIndexer {
             stream_size,
             stream_only,
         } = scan;
-        let chunks: Vec<NewChunk> = chunks
-            .into_iter()
-            .map(|chunk| new_chunk(self.compression, chunk))
-            .collect();
+        let chunks: Vec<NewChunk> = chunks.into_iter().map(new_chunk).collect();
         let bytes = write(&LayerParts {
             layer_digest: passed.digests.layer,
             diff_id: passed.digests.stream,
@@ -211,19 +212,13 @@ fn give(hashers: &Hashers, bytes: Vec<u8>) {
     hashers.compressed(block);
 }
 
-fn new_chunk(compression: Compression, chunk: ScannedChunk) -> NewChunk {
-    let flags = match compression {
-        _ if chunk.free => ChunkFlags::FREE,
-        // zstd also needs tables that the stream does not tell.
-        Compression::Gzip => ChunkFlags::WINDOW_SUFFICES,
-        Compression::None | Compression::Zstd => ChunkFlags::default(),
-    };
+fn new_chunk(chunk: ScannedChunk) -> NewChunk {
     NewChunk {
-        stream_start: StreamOffset(chunk.stream_start.0),
-        compressed_start: CompressedOffset(chunk.compressed_start.0),
-        compressed_end: Some(CompressedOffset(chunk.compressed_end.0)),
+        stream_start: chunk.stream_start,
+        compressed_start: chunk.compressed_start,
+        compressed_end: Some(chunk.compressed_end),
         bit: chunk.bit,
-        flags,
+        flags: chunk.flags,
         checkpoint: chunk.checkpoint,
     }
 }

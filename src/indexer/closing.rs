@@ -16,6 +16,7 @@ use index_format::{
 };
 
 use crate::codec::{ChunkSource, History, decode_chunk};
+use crate::indexer::builder::MAX_INODES;
 use crate::indexer::closing::compare::compare_trees;
 use crate::indexer::error::IndexerError;
 use crate::indexer::hashing::BLOCK_SIZE;
@@ -134,7 +135,7 @@ impl Closing {
         }
         Ok(Self {
             index: index.clone(),
-            pass: StreamPass::start(limits, 0)?,
+            pass: StreamPass::start(limits, MAX_INODES, 0)?,
         })
     }
 

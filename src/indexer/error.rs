@@ -19,6 +19,12 @@ pub enum IndexerError {
     /// An entry that cannot be part of a tree.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The layer makes more inodes than allowed.
+    #[error("the layer has more than {limit} inodes")]
+    TooManyInodes {
+        /// The limit.
+        limit: u32,
+    },
     /// A whiteout that would remove its own directory, or nothing.
     #[error("{:?} is no valid whiteout: the layer is refused", String::from_utf8_lossy(.path))]
     Whiteout {
@@ -56,6 +62,7 @@ impl IndexerError {
             IndexerError::Codec(error) => error.is_bad_data(),
             IndexerError::Tar(_)
             | IndexerError::Tree(_)
+            | IndexerError::TooManyInodes { .. }
             | IndexerError::Whiteout { .. }
             | IndexerError::Write(_) => true,
             IndexerError::Format(_)

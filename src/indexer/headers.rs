@@ -23,8 +23,8 @@ const MAX_FRAMING: usize = 64 << 10;
 /// Lengths in front of a record's framing.
 const RECORD_HEADER: usize = 4 + 8;
 
-/// Largest headers section that is kept, in bytes. A million ordinary headers compress to some 40
-/// MB; a layer whose headers do not compress is not worth more memory, and does without.
+/// Largest headers section that is kept, in bytes. A million ordinary headers compress to some
+/// 17 MB; a layer whose headers do not compress is not worth more memory, and does without.
 pub const MAX_HEADERS: usize = 64 << 20;
 
 /// zstd's level: higher ones gain little on headers and would slow the indexing down.

@@ -25,7 +25,7 @@ pub struct StreamPass {
 pub struct Passed {
     /// The files, with the digests of their contents.
     pub tree: Tree,
-    /// All digests; those of contents are in the tree already.
+    /// The digests, except for those of contents.
     pub digests: Digests,
     /// The headers section; `None` when it was not wanted or got too large.
     pub headers: Option<Vec<u8>>,
@@ -36,12 +36,16 @@ pub struct Passed {
 }
 
 impl StreamPass {
-    /// Starts a pass. `max_headers` is the largest headers section to keep, in bytes; 0 keeps
+    /// Starts a pass. `max_inodes` bounds the tree, replaced nodes included. `max_headers` is the largest headers section to keep, in bytes; 0 keeps
     /// none.
     ///
     /// # Errors
     /// [`IndexerError::Start`].
-    pub fn start(limits: TarLimits, max_headers: usize) -> Result<Self, IndexerError> {
+    pub fn start(
+        limits: TarLimits,
+        max_inodes: u32,
+        max_headers: usize,
+    ) -> Result<Self, IndexerError> {
         let headers = (max_headers > 0)
             .then(|| HeadersWriter::new(max_headers))
             .transpose();
@@ -52,6 +56,7 @@ impl StreamPass {
             reader: TarReader::new(limits),
             collector: Collector {
                 tree: Tree::new(),
+                max_inodes,
                 headers: headers.map_err(IndexerError::Start)?,
                 warnings: Warnings::default(),
                 position: 0,
@@ -98,10 +103,12 @@ impl StreamPass {
         self.flush()?;
         let mut collector = self.collector;
         self.reader.finish(&mut collector)?;
-        let digests = self.hashers.finish();
+        let mut digests = self.hashers.finish();
         for (node, digest) in collector.hashed_files.iter().zip(&digests.contents) {
             collector.tree.set_content_digest(*node, *digest);
         }
+        // They are in the tree now, and 32 MB for a million files.
+        digests.contents = Vec::new();
         let wanted = collector.headers.is_some();
         let headers = collector.headers.map(HeadersWriter::finish).transpose();
         let headers = headers.map_err(IndexerError::Start)?.flatten();
@@ -122,6 +129,7 @@ impl StreamPass {
 /// Takes what the tar reader finds.
 struct Collector {
     tree: Tree,
+    max_inodes: u32,
     headers: Option<HeadersWriter>,
     warnings: Warnings,
     /// Bytes of the current block that have been read.
@@ -155,6 +163,11 @@ impl Visitor for Collector {
             whole = !sparse;
         }
         let node = apply(&mut self.tree, entry, &mut self.warnings)?;
+        if self.tree.node_count() > self.max_inodes {
+            return Err(IndexerError::TooManyInodes {
+                limit: self.max_inodes,
+            });
+        }
         // A sparse file has no digest: its zeros would have to be hashed as well, and a few
         // bytes of tar can declare exabytes of them.
         let node = node.filter(|_| whole);

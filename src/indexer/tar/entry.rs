@@ -68,3 +68,24 @@ pub struct Entry {
     /// Extended attributes.
     pub xattrs: Xattrs,
 }
+
+impl Entry {
+    /// Bytes of the last name, the link target and the extended attributes.
+    pub fn metadata_length(&self) -> u64 {
+        let name = self
+            .path
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .map_or(0, <[u8]>::len);
+        let target = match &self.kind {
+            EntryKind::Symlink(target) | EntryKind::Hardlink(target) => target.len(),
+            _ => 0,
+        };
+        let xattrs: usize = self
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        (name + target + xattrs) as u64
+    }
+}

@@ -3,7 +3,8 @@
 use crate::indexer::tar::entry::{Entry, EntryKind};
 use crate::indexer::tar::error::{TarError, Warning};
 use crate::indexer::tar::limit::TarLimits;
-use crate::indexer::tar::reader::{TarReader, Visitor};
+use crate::indexer::tar::reader::TarReader;
+use crate::indexer::tar::visitor::Visitor;
 
 /// A header block to be filled in.
 #[derive(Clone)]
@@ -39,10 +40,12 @@ impl Block {
         self
     }
 
+    /// Sets the size.
     pub fn size(self, size: usize) -> Self {
         self.put(124, format!("{size:011o}\0").as_bytes())
     }
 
+    /// Sets the link target.
     pub fn link(self, target: &[u8]) -> Self {
         self.put(157, target)
     }
@@ -122,9 +125,11 @@ pub fn end() -> Vec<u8> {
 pub struct Seen {
     /// Entries with their data as it stands in the archive.
     pub entries: Vec<(Entry, Vec<u8>)>,
+    /// All bytes that are no payload.
     pub framing: Vec<u8>,
     /// Where in the stream the next byte is.
     position: u64,
+    /// What was odd.
     pub warnings: Vec<Warning>,
 }
 
@@ -135,6 +140,7 @@ impl Seen {
         &self.entries[0].0
     }
 
+    /// The paths in order.
     pub fn paths(&self) -> Vec<&[u8]> {
         self.entries
             .iter()

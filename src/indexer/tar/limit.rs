@@ -35,6 +35,11 @@ pub const MAX_SPARSE_EXTENTS_PER_LAYER: u64 = 1 << 22;
 /// is measured with; an inode costs about 100 bytes of index.
 pub const MAX_ENTRIES: u64 = 1 << 23;
 
+/// Names, link targets and extended attributes of all entries of one layer, in bytes: they are held
+/// until the index is written. A million files with 40-byte names and a capability each have 80
+/// MB; without a limit, a small bomb of attributes that differ would fill any memory.
+pub const MAX_METADATA: u64 = 256 << 20;
+
 /// Global PAX records kept at a time, in bytes of keys and values: they live until the end of the
 /// archive, and each header may add to them.
 pub const MAX_GLOBAL_RECORDS: usize = 1 << 20;
@@ -50,6 +55,8 @@ pub struct TarLimits {
     pub sparse_extents: usize,
     /// See [`MAX_SPARSE_EXTENTS_PER_LAYER`].
     pub sparse_extents_per_layer: u64,
+    /// See [`MAX_METADATA`]; in bytes.
+    pub metadata: u64,
     /// See [`MAX_DEPTH`].
     pub depth: usize,
 }
@@ -61,6 +68,7 @@ impl Default for TarLimits {
             extended_header: MAX_EXTENDED_HEADER,
             sparse_extents: MAX_SPARSE_EXTENTS,
             sparse_extents_per_layer: MAX_SPARSE_EXTENTS_PER_LAYER,
+            metadata: MAX_METADATA,
             depth: MAX_DEPTH,
         }
     }

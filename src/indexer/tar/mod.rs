@@ -15,11 +15,14 @@ mod path;
 mod pax;
 pub mod reader;
 mod sparse;
+mod state;
+pub mod visitor;
 
 pub use entry::{DataExtent, Entry, EntryKind, EntryTime};
 pub use error::{TarError, Warning};
 pub use limit::TarLimits;
-pub use reader::{TarReader, Visitor};
+pub use reader::TarReader;
+pub use visitor::Visitor;
 
 #[cfg(test)]
 pub mod fixture;

@@ -122,7 +122,7 @@ mod tests {
     fn octal_fields() {
         assert_eq!(field(b"0000644\0"), Some(0o644));
         assert_eq!(field(b" 644 \0\0\0"), Some(0o644));
-        assert_eq!(field(b"\0\0644\0"), Some(0o644));
+        assert_eq!(field(b"\x00\x00644\0"), Some(0o644));
         assert_eq!(field(b"77777777777"), Some(0o77_777_777_777));
         assert_eq!(field(b"12\0junk"), Some(0o12));
         assert_eq!(field(b"0008"), None);

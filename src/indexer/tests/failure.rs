@@ -202,3 +202,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn inodes_are_limited_implicit_ones_included() {
+    let stream = [
+        ustar(b"a/b/c/d", b'0').done(),
+        ustar(b"a/b/c/d", b'0').done(),
+    ]
+    .concat();
+    let build = |max_inodes| {
+        let options = IndexOptions {
+            max_inodes,
+            ..options()
+        };
+        index_pieces(&stream, Compression::None, 512, options)
+    };
+    assert!(build(6).is_ok());
+    assert!(matches!(
+        build(5),
+        Err(IndexerError::TooManyInodes { limit: 5 })
+    ));
+}

@@ -44,6 +44,25 @@ fn headers_are_limited() {
 }
 
 #[test]
+fn metadata_is_limited() {
+    let xattrs = pax(b'x', &[("SCHILY.xattr.user.a", b"12345")]);
+    let archive = [xattrs, ustar(b"dir/name", b'2').link(b"target").done()].concat();
+    let read = |metadata| {
+        let limits = TarLimits {
+            metadata,
+            ..TarLimits::default()
+        };
+        read_pieces([&archive[..]], limits)
+    };
+    let needed = "name".len() + "target".len() + "user.a12345".len();
+    assert!(read(needed as u64).is_ok());
+    assert!(matches!(
+        read(needed as u64 - 1),
+        Err(TarError::Limit { .. })
+    ));
+}
+
+#[test]
 fn global_records_are_limited() {
     let header = |key: &str| pax(b'g', &[(key, &[b'v'; 700_000])]);
     assert!(read(&[&header("a"), &header("a")]).entries.is_empty());

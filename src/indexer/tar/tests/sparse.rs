@@ -180,7 +180,7 @@ fn lying_maps_are_refused() {
         );
     }
     // The map does not end within the entry, with another entry behind it.
-    let unfinished = pax_1_0(&b"1\n0\n5".repeat(1), b"");
+    let unfinished = pax_1_0(b"1\n0\n5", b"");
     assert!(matches!(
         refusal(&[&unfinished, &end()]),
         TarError::Sparse { .. }

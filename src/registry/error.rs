@@ -290,7 +290,7 @@ impl RegistryError {
     /// True when the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Connection { source, .. } => !source.is_builder(),
+            Self::Connection { source, .. } => !source.is_builder() && !is_distrust(source),
             Self::Timeout { .. } | Self::ShortBody { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
             Self::TokenFlight { retryable, .. } => *retryable,
@@ -335,6 +335,32 @@ impl RegistryError {
             _ => None,
         }
     }
+}
+
+/// True when the server's certificate is refused for a reason that time does not change. A
+/// wrong clock does pass: edge devices boot without one.
+fn is_distrust(error: &reqwest::Error) -> bool {
+    use rustls::CertificateError as E;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        let tls = inner.downcast_ref::<rustls::Error>().or_else(|| {
+            inner
+                .downcast_ref::<std::io::Error>()?
+                .get_ref()?
+                .downcast_ref::<rustls::Error>()
+        });
+        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+            return !matches!(
+                reason,
+                E::Expired
+                    | E::ExpiredContext { .. }
+                    | E::NotValidYet
+                    | E::NotValidYetContext { .. }
+            );
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// An error and its causes on one line: reqwest's own text names only the outermost.

@@ -17,6 +17,7 @@ mod challenge;
 mod client;
 mod content_range;
 mod credentials;
+mod dns;
 #[cfg(test)]
 mod docker_registry_tests;
 mod error;

@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
+use crate::registry::dns::SystemResolver;
 use crate::registry::error::{RegistryError, Waiting};
 use crate::registry::host::{Schemes, shown, url_is_loopback};
 use crate::registry::limits::{CONNECT_TIMEOUT, IDLE_TIMEOUT, MAX_ERROR_BYTES};
@@ -111,6 +112,7 @@ impl Transport {
             .user_agent(&self.config.user_agent)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            .dns_resolver(SystemResolver::new())
             .connect_timeout(self.config.timeouts.connect)
             .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES);

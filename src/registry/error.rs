@@ -343,12 +343,7 @@ fn is_distrust(error: &reqwest::Error) -> bool {
     use rustls::CertificateError as E;
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = cause {
-        let tls = inner.downcast_ref::<rustls::Error>().or_else(|| {
-            inner
-                .downcast_ref::<std::io::Error>()?
-                .get_ref()?
-                .downcast_ref::<rustls::Error>()
-        });
+        let tls = inner.downcast_ref::<rustls::Error>();
         if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
             return !matches!(
                 reason,
@@ -358,7 +353,14 @@ fn is_distrust(error: &reqwest::Error) -> bool {
                     | E::NotValidYetContext { .. }
             );
         }
-        cause = inner.source();
+        // An I/O error's own source is that of the error it wraps, which would be skipped.
+        cause = match inner
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped),
+            None => inner.source(),
+        };
     }
     false
 }

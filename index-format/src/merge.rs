@@ -268,6 +268,3 @@ impl<'a> Merger<'a> {
         path
     }
 }
-
-#[cfg(test)]
-mod tests;

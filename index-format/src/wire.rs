@@ -233,6 +233,3 @@ fn compressed(section: u32, error: &std::io::Error) -> FormatError {
         problem: error.to_string(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -188,13 +188,9 @@ impl<'a> Merger<'a> {
     ) -> Result<DraftId, MergeError> {
         match self.walk(passage.parent, passage.target) {
             Walk::Found(directory) => Ok(directory),
-            Walk::Missing(mut at, mut names) => {
-                while let Some(name) = names.pop() {
-                    at = match self.child(at, name) {
-                        _ if name == b".." => self.parents[at as usize],
-                        Some(child) if self.node(child).content.is_directory() => child,
-                        _ => self.make_directory(layer, at, name)?,
-                    };
+            Walk::Missing(mut at, names) => {
+                for name in names {
+                    at = self.make_directory(layer, at, name)?;
                 }
                 Ok(at)
             }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 pub(crate) struct Layer<'a> {
     pub(crate) index: &'a Index,
     pub(crate) number: u32,
-    nodes: Vec<Option<DraftNode<'a>>>,
+    nodes: Vec<DraftNode<'a>>,
     entries: Vec<LayerEntry<'a>>,
     /// By inode slot: the range of a directory's entries.
     ranges: Vec<(u32, u32)>,
@@ -44,9 +44,7 @@ impl<'a> Layer<'a> {
         let mut named = vec![false; count as usize];
         for inode in (1..=count).map(InodeNumber) {
             let attributes = index.inode(inode)?;
-            layer
-                .nodes
-                .push(Some(draft_node(index, &attributes, number)?));
+            layer.nodes.push(draft_node(index, &attributes, number)?);
             let start = layer.entries.len() as u32;
             if attributes.kind == FileKind::Directory {
                 layer.read_entries(inode, &mut named)?;
@@ -125,7 +123,7 @@ impl<'a> Layer<'a> {
 
     /// The inode as a node of the union; directories without their entries.
     pub(crate) fn node(&self, inode: InodeNumber) -> Option<&DraftNode<'a>> {
-        self.nodes.get(slot(inode)).and_then(Option::as_ref)
+        self.nodes.get(slot(inode))
     }
 
     /// The entries of a directory; none for anything else.

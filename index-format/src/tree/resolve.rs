@@ -50,22 +50,17 @@ impl Tree {
         directory: &[u8],
         purpose: Purpose,
     ) -> Result<NodeId, TreeError> {
-        split_last(directory).map_err(|_| TreeError::IllegalPath {
-            path: path.to_vec(),
-        })?;
-        let mut walker = Walker::new(path, directory);
-        while let Some(name) = walker.pending.pop() {
-            if let Step::Stopped(_) = walker.step(self, &name)? {
-                let made = self.make_directory(walker.at(), &name, path)?;
-                walker.enter(made)?;
-            }
+        let mut walk = self.walk(path, directory)?;
+        for name in std::mem::take(&mut walk.missing) {
+            let made = self.make_directory(walk.at(), &name, path)?;
+            walk.enter(made)?;
         }
         if purpose == Purpose::Entry {
-            for directory in &walker.trail {
+            for directory in &walk.trail {
                 self.node_mut(*directory).has_entries = true;
             }
         }
-        Ok(walker.at())
+        Ok(walk.at())
     }
 
     /// The node at `path`, if this layer has one.
@@ -73,30 +68,46 @@ impl Tree {
         let Some((directory, name)) = split_last(path)? else {
             return Ok(Some(NodeId::ROOT));
         };
-        let mut walker = Walker::new(path, directory);
-        while let Some(name) = walker.pending.pop() {
-            if let Step::Stopped(_) = walker.step(self, &name)? {
-                return Ok(None);
-            }
-        }
-        Ok(self.child(walker.at(), name))
+        let walk = self.walk(path, directory)?;
+        Ok(if walk.missing.is_empty() {
+            self.child(walk.at(), name)
+        } else {
+            None
+        })
     }
 
-    /// Whether a component of `path` is a file, a whiteout or an opaque directory of this layer:
-    /// then nothing of the layers below is left there to hide.
+    /// Whether `path` leads to a file, a whiteout or an opaque directory of this layer: then
+    /// nothing of the layers below is left there to hide.
     pub(crate) fn hides_all_below(&self, path: &[u8]) -> Result<bool, TreeError> {
-        split_last(path)?;
-        let mut walker = Walker::new(path, path);
-        while let Some(name) = walker.pending.pop() {
-            match walker.step(self, &name)? {
-                Step::Moved if self.node(walker.at()).opaque => return Ok(true),
-                Step::Moved => {}
-                Step::Stopped(kind) => {
-                    return Ok(kind.is_some() || self.node(walker.at()).opaque);
-                }
+        let walk = self.walk(path, path)?;
+        // What is in an opaque directory is opaque itself.
+        Ok(walk.is_blocked || self.node(walk.at()).opaque)
+    }
+
+    fn walk<'a>(&self, path: &'a [u8], directory: &[u8]) -> Result<Walk<'a>, TreeError> {
+        split_last(directory).map_err(|_| TreeError::IllegalPath {
+            path: path.to_vec(),
+        })?;
+        let mut walk = Walk {
+            path,
+            pending: Vec::new(),
+            trail: vec![NodeId::ROOT],
+            missing: Vec::new(),
+            is_blocked: false,
+            hops: 0,
+        };
+        walk.push(directory);
+        let mut steps = 0;
+        while let Some(name) = walk.pending.pop() {
+            steps += 1;
+            if steps > MAX_RESOLVE_STEPS {
+                return Err(TreeError::SymlinkLoop {
+                    path: path.to_vec(),
+                });
             }
+            walk.step(self, name)?;
         }
-        Ok(self.node(walker.at()).opaque)
+        Ok(walk)
     }
 
     /// Makes the directory `name` that no entry names. Where it takes the place of a file or
@@ -124,38 +135,22 @@ impl Tree {
     }
 }
 
-/// The outcome of one component.
-enum Step {
-    /// The walker is where it should be.
-    Moved,
-    /// The name is missing, or is of a kind that leads nowhere.
-    Stopped(Option<FileKind>),
-}
-
-/// A walk in progress.
-struct Walker<'a> {
+/// A walk along the directories of a path.
+struct Walk<'a> {
+    /// The whole path, for errors.
     path: &'a [u8],
     /// Components still to go, the next one last.
     pending: Vec<Vec<u8>>,
-    /// Directories from the root to here.
+    /// Directories from the root to the last one that exists.
     trail: Vec<NodeId>,
+    /// Names below that, none of which exists as a directory.
+    missing: Vec<Vec<u8>>,
+    /// Whether the first missing name is that of a file or whiteout.
+    is_blocked: bool,
     hops: u32,
-    steps: u32,
 }
 
-impl<'a> Walker<'a> {
-    fn new(path: &'a [u8], directory: &[u8]) -> Walker<'a> {
-        let mut walker = Walker {
-            path,
-            pending: Vec::new(),
-            trail: vec![NodeId::ROOT],
-            hops: 0,
-            steps: 0,
-        };
-        walker.push(directory);
-        walker
-    }
-
+impl Walk<'_> {
     fn at(&self) -> NodeId {
         // The root is never popped.
         self.trail.last().copied().unwrap_or(NodeId::ROOT)
@@ -178,21 +173,23 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn step(&mut self, tree: &Tree, name: &[u8]) -> Result<Step, TreeError> {
-        self.steps += 1;
-        if self.steps > MAX_RESOLVE_STEPS {
-            return Err(TreeError::SymlinkLoop {
-                path: self.path.to_vec(),
-            });
-        }
+    /// One component. `..` takes a missing name back, as unpackers clean such a path before
+    /// they make anything.
+    fn step(&mut self, tree: &Tree, name: Vec<u8>) -> Result<(), TreeError> {
         if name == b".." {
-            if self.trail.len() > 1 {
+            if self.missing.pop().is_none() && self.trail.len() > 1 {
                 self.trail.pop();
             }
-            return Ok(Step::Moved);
+            self.is_blocked &= !self.missing.is_empty();
+            return Ok(());
         }
-        let Some(child) = tree.child(self.at(), name) else {
-            return Ok(Step::Stopped(None));
+        if !self.missing.is_empty() {
+            self.missing.push(name);
+            return Ok(());
+        }
+        let Some(child) = tree.child(self.at(), &name) else {
+            self.missing.push(name);
+            return Ok(());
         };
         match &tree.node(child).content {
             TreeContent::Directory(_) => self.enter(child)?,
@@ -211,8 +208,11 @@ impl<'a> Walker<'a> {
                 }
                 self.push(target);
             }
-            other => return Ok(Step::Stopped(Some(other.kind()))),
+            _ => {
+                self.is_blocked = true;
+                self.missing.push(name);
+            }
         }
-        Ok(Step::Moved)
+        Ok(())
     }
 }

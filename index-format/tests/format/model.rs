@@ -4,16 +4,14 @@
 //! the same layer has put there); beyond them, a file in the way of a directory is replaced, and
 //! a hardlink may lead to what was there before its layer.
 
+use crate::fixture::layer_bytes;
 use index_format::{
-    Device, Digest, Extent, FileData, FileKind, FileOffset, Index, InodeNumber, LEAF_SIZE,
-    LayerParts, NewChunk, Node, NodeContent, StreamOffset, Timestamp, Tree, TreeError,
+    FileData, FileKind, Index, InodeNumber, Node, NodeContent, StreamOffset, Timestamp, Tree,
+    TreeError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 pub mod random;
-
-/// The size of every test layer's stream: two leaves, the second one short.
-pub const STREAM_SIZE: u64 = LEAF_SIZE + 1000;
 
 pub type Path = Vec<u8>;
 
@@ -82,7 +80,9 @@ fn implicit(layer: u32) -> DiskNode {
 
 impl Disk {
     pub fn new() -> Disk {
-        Disk { nodes: vec![implicit(0)] }
+        Disk {
+            nodes: vec![implicit(0)],
+        }
     }
 
     fn children(&self, node: usize) -> Option<&BTreeMap<Vec<u8>, usize>> {
@@ -101,7 +101,8 @@ impl Disk {
 
     /// The node at a path without symlinks.
     fn at(&self, path: &[Vec<u8>]) -> Option<usize> {
-        path.iter().try_fold(0, |node, name| self.children(node)?.get(name).copied())
+        path.iter()
+            .try_fold(0, |node, name| self.children(node)?.get(name).copied())
     }
 
     /// `path` with every symlink in it followed as far as things exist.
@@ -116,7 +117,8 @@ impl Disk {
             }
             real.push(name);
             if let Some(node) = self.at(&real)
-                && let DiskContent::Other(NodeContent::Symlink { target }) = &self.nodes[node].content
+                && let DiskContent::Other(NodeContent::Symlink { target }) =
+                    &self.nodes[node].content
             {
                 real.pop();
                 if target.starts_with(b"/") {
@@ -131,7 +133,9 @@ impl Disk {
     /// The path of an entry: its directory's symlinks followed, its own not.
     fn entry_path(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let mut parts = components(path);
-        let Some(last) = parts.pop() else { return Vec::new() };
+        let Some(last) = parts.pop() else {
+            return Vec::new();
+        };
         let mut real = self.real_path(&parts.join(&b'/'));
         real.push(last);
         real
@@ -193,7 +197,8 @@ impl Disk {
 
     /// Whether `target` is there and can get another name.
     pub fn is_file(&self, target: &[u8]) -> bool {
-        self.at(&self.entry_path(target)).is_some_and(|node| self.children(node).is_none())
+        self.at(&self.entry_path(target))
+            .is_some_and(|node| self.children(node).is_none())
     }
 
     /// Whether `path` is there.
@@ -223,7 +228,11 @@ impl Disk {
             NodeContent::Directory => DiskContent::Directory(BTreeMap::new()),
             other => DiskContent::Other(other.clone()),
         };
-        self.nodes.push(DiskNode { attributes, layer, content });
+        self.nodes.push(DiskNode {
+            attributes,
+            layer,
+            content,
+        });
         let new = self.nodes.len() - 1;
         self.children_mut(directory).insert(name.clone(), new);
     }
@@ -237,8 +246,11 @@ impl Disk {
             self.children_mut(directory).remove(name);
             return;
         }
-        let names: Vec<_> =
-            self.children(node).into_iter().flat_map(|map| map.keys().cloned()).collect();
+        let names: Vec<_> = self
+            .children(node)
+            .into_iter()
+            .flat_map(|map| map.keys().cloned())
+            .collect();
         for name in names {
             let child = [path, &[name]].concat();
             self.remove(&child, upper, false);
@@ -260,10 +272,17 @@ impl Disk {
         paths
             .into_iter()
             .map(|(path, node)| {
-                let DiskNode { attributes, layer, content } = &self.nodes[node];
+                let DiskNode {
+                    attributes,
+                    layer,
+                    content,
+                } = &self.nodes[node];
                 let nlink = match content {
                     DiskContent::Directory(children) => {
-                        2 + children.values().filter(|child| self.children(**child).is_some()).count()
+                        2 + children
+                            .values()
+                            .filter(|child| self.children(**child).is_some())
+                            .count()
                     }
                     DiskContent::Other(_) => names[&node].len(),
                 };
@@ -341,11 +360,14 @@ fn content_in(index: &Index, number: InodeNumber) -> Option<NodeContent> {
                 ([], false) => FileData::Whole(StreamOffset(0)),
                 _ => FileData::Sparse(extents),
             };
-            NodeContent::Regular { size: inode.size, data }
+            NodeContent::Regular {
+                size: inode.size,
+                data,
+            }
         }
-        FileKind::Symlink => {
-            NodeContent::Symlink { target: index.symlink_target(number).unwrap().to_vec() }
-        }
+        FileKind::Symlink => NodeContent::Symlink {
+            target: index.symlink_target(number).unwrap().to_vec(),
+        },
         FileKind::CharDevice => NodeContent::CharDevice(inode.device),
         FileKind::BlockDevice => NodeContent::BlockDevice(inode.device),
         FileKind::Fifo => NodeContent::Fifo,
@@ -365,97 +387,19 @@ pub fn tree(operations: &[Operation]) -> Tree {
             Operation::Whiteout(directory, name) => tree.whiteout(directory, name),
             Operation::Opaque(directory) => tree.opaque(directory),
         };
-        assert!(matches!(result, Ok(()) | Err(TreeError::LinkToDirectory { .. })), "{result:?}");
+        assert!(
+            matches!(result, Ok(()) | Err(TreeError::LinkToDirectory { .. })),
+            "{result:?}"
+        );
     }
     tree
 }
 
-/// A layer's index over `tree`, with a chunk per leaf.
-pub fn layer_bytes(tree: &Tree) -> Vec<u8> {
-    index_format::write(&parts(tree, &chunks(), b"the headers")).unwrap()
-}
-
+/// The index of a layer with these files.
 pub fn layer(tree: &Tree) -> Index {
     let index = Index::open(layer_bytes(tree)).unwrap();
     index.validate().unwrap();
     index
-}
-
-pub fn chunks() -> Vec<NewChunk> {
-    use index_format::{ChunkFlags, CompressedOffset};
-    vec![
-        NewChunk {
-            stream_start: StreamOffset(0),
-            compressed_start: CompressedOffset(10),
-            compressed_end: None,
-            bit: 0,
-            flags: ChunkFlags::FREE,
-            checkpoint: Vec::new(),
-        },
-        NewChunk {
-            stream_start: StreamOffset(LEAF_SIZE),
-            compressed_start: CompressedOffset(500),
-            compressed_end: None,
-            bit: 3,
-            flags: ChunkFlags::WINDOW_SUFFICES,
-            checkpoint: b"a window".to_vec(),
-        },
-    ]
-}
-
-const LEAVES: [Digest; 2] = [Digest::from_bytes([1; 32]), Digest::from_bytes([2; 32])];
-
-pub fn parts<'a>(tree: &'a Tree, chunks: &'a [NewChunk], headers: &'a [u8]) -> LayerParts<'a> {
-    LayerParts {
-        layer_digest: Digest::of(b"blob"),
-        diff_id: Digest::of(b"tar"),
-        compression: index_format::Compression::Gzip,
-        features: index_format::Features::default(),
-        compressed_size: 1000,
-        stream_size: STREAM_SIZE,
-        tree,
-        chunks,
-        leaves: &LEAVES,
-        headers,
-    }
-}
-
-pub fn node(content: NodeContent) -> Node {
-    Node {
-        permissions: 0o644,
-        uid: 1,
-        gid: 2,
-        mtime: Timestamp { seconds: 3, nanoseconds: 4 },
-        xattrs: Vec::new(),
-        content,
-    }
-}
-
-pub fn directory() -> Node {
-    node(NodeContent::Directory)
-}
-
-/// A file whose place in the stream tells it from others.
-pub fn file(place: u64) -> Node {
-    node(NodeContent::Regular { size: 10, data: FileData::Whole(StreamOffset(place)) })
-}
-
-pub fn symlink(target: &[u8]) -> Node {
-    node(NodeContent::Symlink { target: target.to_vec() })
-}
-
-pub fn sparse() -> Node {
-    let extent = |file, stream, length| Extent {
-        file_offset: FileOffset(file),
-        stream_offset: StreamOffset(stream),
-        length,
-    };
-    let extents = vec![extent(100, 0, 50), extent(4096, 512, 1)];
-    node(NodeContent::Regular { size: 1 << 40, data: FileData::Sparse(extents) })
-}
-
-pub fn device() -> Device {
-    Device { major: 8, minor: 1 }
 }
 
 fn mark(upper: &mut BTreeSet<Vec<Vec<u8>>>, path: &[Vec<u8>]) {
@@ -472,5 +416,9 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Path {
-    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+    if directory.is_empty() {
+        name.to_vec()
+    } else {
+        [directory, b"/", name].concat()
+    }
 }

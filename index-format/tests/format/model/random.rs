@@ -1,6 +1,7 @@
 //! Random layers for property tests.
 
-use crate::model::{Operation, Path, STREAM_SIZE};
+use crate::fixture::STREAM_SIZE;
+use crate::model::{Operation, Path};
 use index_format::{
     Device, Extent, FileData, FileOffset, Node, NodeContent, StreamOffset, Timestamp,
 };
@@ -8,15 +9,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// Few names, so that entries collide; one is not UTF-8.
-fn name() -> impl Strategy<Value = Path> {
-    prop_oneof![Just(b"a".to_vec()), Just(b"b".to_vec()), Just(b"\xff\x01".to_vec())]
+pub fn name() -> impl Strategy<Value = Path> {
+    prop_oneof![
+        Just(b"a".to_vec()),
+        Just(b"b".to_vec()),
+        Just(b"\xff\x01".to_vec())
+    ]
 }
 
-fn path() -> impl Strategy<Value = Path> {
+pub fn path() -> impl Strategy<Value = Path> {
     vec(name(), 1..4).prop_map(|names| names.join(&b'/'))
 }
 
-fn directory_path() -> impl Strategy<Value = Path> {
+pub fn directory_path() -> impl Strategy<Value = Path> {
     vec(name(), 0..3).prop_map(|names| names.join(&b'/'))
 }
 
@@ -59,25 +64,42 @@ fn content(with_symlinks: bool) -> impl Strategy<Value = NodeContent> {
 
 pub fn node(with_symlinks: bool) -> impl Strategy<Value = Node> {
     let xattr = (
-        prop_oneof![Just(b"user.one".to_vec()), Just(b"security.capability".to_vec())],
+        prop_oneof![
+            Just(b"user.one".to_vec()),
+            Just(b"security.capability".to_vec())
+        ],
         vec(any::<u8>(), 0..3),
     );
     let mtime = (any::<i64>(), 0..1_000_000_000u32);
-    (0..=0o7777u16, 0..3u32, any::<u32>(), mtime, vec(xattr, 0..3), content(with_symlinks))
-        .prop_map(|(permissions, uid, gid, (seconds, nanoseconds), xattrs, content)| Node {
-            permissions,
-            uid,
-            gid,
-            mtime: Timestamp { seconds, nanoseconds },
-            xattrs,
-            content,
-        })
+    (
+        0..=0o7777u16,
+        0..3u32,
+        any::<u32>(),
+        mtime,
+        vec(xattr, 0..3),
+        content(with_symlinks),
+    )
+        .prop_map(
+            |(permissions, uid, gid, (seconds, nanoseconds), xattrs, content)| Node {
+                permissions,
+                uid,
+                gid,
+                mtime: Timestamp {
+                    seconds,
+                    nanoseconds,
+                },
+                xattrs,
+                content,
+            },
+        )
 }
 
 /// A symlink only ever at a name that no path leads through.
 fn leaf_symlink() -> impl Strategy<Value = Operation> {
     (directory_path(), node(true)).prop_map(|(directory, mut node)| {
-        node.content = NodeContent::Symlink { target: b"../anywhere".to_vec() };
+        node.content = NodeContent::Symlink {
+            target: b"../anywhere".to_vec(),
+        };
         let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
         Operation::Insert([&directory, separator, b"leaf"].concat(), node)
     })

@@ -22,6 +22,10 @@ mod adapter;
 mod caller;
 mod connection;
 
+#[cfg(test)]
+#[path = "../tests/support/image.rs"]
+mod image;
+
 pub use crate::content::{Content, Done, Piece};
 pub use crate::device::MountOptions;
 pub use crate::error::TreeError;

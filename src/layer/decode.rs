@@ -44,15 +44,6 @@ pub(super) fn window_suffices(compression: Compression) -> bool {
     }
 }
 
-/// The codec's word for a compression.
-fn of_codec(compression: Compression) -> codec::Compression {
-    match compression {
-        Compression::None => codec::Compression::None,
-        Compression::Gzip => codec::Compression::Gzip,
-        Compression::Zstd => codec::Compression::Zstd,
-    }
-}
-
 /// Whether a chunk needs nothing of what is before it.
 pub(super) fn is_free(compression: Compression, chunk: &Chunk) -> bool {
     compression == Compression::None || chunk.flags.contains(ChunkFlags::FREE)
@@ -108,7 +99,7 @@ impl DecodeJob {
             }
             (_, None) => return Err("what precedes it is not known".into()),
         };
-        codec::decode_chunk(of_codec(compression), &source, history).map_err(|error| error.to_string())
+        codec::decode_chunk(compression, &source, history).map_err(|error| error.to_string())
     }
 
     /// Verifies a leaf and stores it. One that reaches beyond the run is put together with

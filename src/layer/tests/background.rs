@@ -68,7 +68,7 @@ async fn background_gives_up_on_what_stays_corrupt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modes_and_stopping() {
-    let world = World::new(gzip(4_000_000));
+    let world = World::new(gzip(16_000_000));
     assert_eq!(start(&world, BackgroundMode::Off).outcome().await, BackgroundOutcome::Stopped);
     assert_eq!(world.requests(), 0);
     world.blob.stand(Some(Fault::Delay(Duration::from_millis(30))));

@@ -69,11 +69,6 @@ fn compress(compression: Compression, stream: &[u8]) -> Vec<u8> {
 }
 
 fn scan(compression: Compression, blob: &[u8]) -> codec::Scan {
-    let compression = match compression {
-        Compression::None => codec::Compression::None,
-        Compression::Gzip => codec::Compression::Gzip,
-        Compression::Zstd => codec::Compression::Zstd,
-    };
     let options = ScanOptions { chunk_size: CHUNK_SIZE, max_stream_size: 1 << 30 };
     let mut scanner = codec::scanner(compression, options);
     scanner.push(blob, &mut |_| Ok(())).unwrap();
@@ -87,9 +82,9 @@ fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
         .chunks
         .iter()
         .map(|chunk| NewChunk {
-            stream_start: index_format::StreamOffset(chunk.stream_start.0),
-            compressed_start: index_format::CompressedOffset(chunk.compressed_start.0),
-            compressed_end: Some(index_format::CompressedOffset(chunk.compressed_end.0)),
+            stream_start: chunk.stream_start,
+            compressed_start: chunk.compressed_start,
+            compressed_end: Some(chunk.compressed_end),
             bit: chunk.bit,
             flags: if chunk.free { ChunkFlags::FREE } else { ChunkFlags::default() },
             checkpoint: chunk.checkpoint.clone(),

@@ -16,7 +16,7 @@ impl<'a> Merger<'a> {
     pub(crate) fn remove_hidden(&mut self, layer: &Layer<'a>) {
         let mut pending: Vec<Pending> = vec![(InodeNumber::ROOT, ROOT, false)];
         while let Some((inode, directory, hidden)) = pending.pop() {
-            let hidden = hidden || layer.node(inode).is_some_and(|node| node.opaque);
+            let hidden = hidden || layer.is_opaque(inode);
             if hidden {
                 self.remove_all(layer, inode, directory);
             } else {
@@ -83,7 +83,7 @@ impl<'a> Merger<'a> {
     ) -> Option<DraftId> {
         match &self.node(below).content {
             DraftContent::Directory(_) => Some(below),
-            DraftContent::Link { target, .. } if layer.node(inode)?.implicit => {
+            DraftContent::Link { target, .. } if layer.is_implicit(inode) => {
                 match self.walk(parent, target) {
                     Walk::Found(directory) => Some(directory),
                     Walk::Missing(..) | Walk::Blocked => None,

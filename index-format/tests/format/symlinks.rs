@@ -24,6 +24,9 @@ const ROUTES: [&[u8]; 11] = [
 /// The files of the base in every directory of its own.
 const OLD: [&[u8]; 3] = [b"f0", b"f1", b"f2"];
 
+/// What to do, where, with which old file, from where.
+type Step = (u8, &'static [u8], &'static [u8], &'static [u8]);
+
 fn below(directory: &[u8], name: &[u8]) -> Path {
     if directory.is_empty() {
         name.to_vec()
@@ -66,8 +69,8 @@ fn uppers() -> impl Strategy<Value = Vec<Vec<Operation>>> {
     ];
     vec(vec(step, 0..8), 1..4).prop_map(|layers| {
         let mut number = 100;
-        let layer = |steps: Vec<(u8, &[u8], &[u8], &[u8])>| {
-            let operation = |(what, route, name, from): (u8, &[u8], &[u8], &[u8])| {
+        let layer = |steps: Vec<Step>| {
+            let operation = |(what, route, name, from): Step| {
                 number += 1;
                 let new = below(route, format!("new{number}").as_bytes());
                 match what {

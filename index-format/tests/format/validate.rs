@@ -181,6 +181,9 @@ fn other_versions_and_features_are_refused_in_clear_words() {
     assert!(error == FormatError::BadMagic && !error.is_unsupported());
 }
 
+/// A section, what to do to it, and a word of the error.
+type Case<'a> = (SectionId, &'a dyn Fn(&mut [u8]), &'a str);
+
 /// Particular rules, each broken on its own with everything else consistent.
 #[test]
 fn broken_rules_are_named() {
@@ -197,7 +200,7 @@ fn broken_rules_are_named() {
     };
     let inode = |path: &[u8]| (good.resolve(path).unwrap().unwrap().0 as usize - 1) * 56;
     let hosts = inode(b"etc/hosts");
-    let cases: [(SectionId, &dyn Fn(&mut [u8]), &str); 7] = [
+    let cases: [Case<'_>; 7] = [
         (
             SectionId::Inodes,
             &|bytes| bytes[hosts + 36] = 1,

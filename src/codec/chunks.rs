@@ -1,6 +1,8 @@
 //! The list of chunks that a scan of gzip or zstd grows.
 
-use super::{CompressedOffset, MAX_CHUNK_LENGTH, Scan, ScannedChunk, StreamOffset, StreamOnly};
+use index_format::{ChunkFlags, CompressedOffset, StreamOffset};
+
+use super::{MAX_CHUNK_LENGTH, Scan, ScannedChunk, StreamOnly};
 
 /// Where a chunk can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +25,17 @@ pub(super) struct ChunkList {
 }
 
 impl ChunkList {
-    /// Adds a chunk; it ends the one before. One that is not `free` gets a checkpoint later.
-    pub(super) fn push(&mut self, start: Start, free: bool) {
+    /// Adds a chunk; it ends the one before. One that is not free gets a checkpoint later.
+    pub(super) fn push(&mut self, start: Start, flags: ChunkFlags) {
         self.note_length(start.stream);
         // Before a free start something that yields nothing may lie: it need not be fetched.
         let shared = u64::from(start.bit != 0);
-        let end = if free { self.content_end } else { start.compressed + shared };
+        let free = flags.contains(ChunkFlags::FREE);
+        let end = if free {
+            self.content_end
+        } else {
+            start.compressed + shared
+        };
         if let Some(last) = self.chunks.last_mut() {
             last.compressed_end = CompressedOffset(end);
         }
@@ -37,7 +44,7 @@ impl ChunkList {
             compressed_start: CompressedOffset(start.compressed),
             compressed_end: CompressedOffset(start.compressed),
             bit: start.bit,
-            free,
+            flags,
             checkpoint: Vec::new(),
         });
     }
@@ -45,7 +52,8 @@ impl ChunkList {
     /// Gives the last chunk its record.
     pub(super) fn set_checkpoint(&mut self, record: Vec<u8>) {
         let last = self.chunks.last_mut();
-        last.expect("a chunk was pushed before its checkpoint").checkpoint = record;
+        last.expect("a chunk was pushed before its checkpoint")
+            .checkpoint = record;
     }
 
     /// A member or frame that yielded something ends before this compressed byte.
@@ -60,7 +68,8 @@ impl ChunkList {
 
     /// Whether the chunk that now ends at `stream` has become too long for a reader.
     pub(super) fn is_too_long(&self, stream: u64) -> bool {
-        self.last_start().is_some_and(|start| stream - start > MAX_CHUNK_LENGTH)
+        self.last_start()
+            .is_some_and(|start| stream - start > MAX_CHUNK_LENGTH)
     }
 
     fn note_length(&mut self, stream_end: u64) {
@@ -76,20 +85,27 @@ impl ChunkList {
         stream_only: Option<StreamOnly>,
     ) -> Scan {
         self.note_length(stream_size);
-        let long = StreamOnly::LongChunk { length: self.longest };
+        let long = StreamOnly::LongChunk {
+            length: self.longest,
+        };
         let stream_only = stream_only.or((self.longest > MAX_CHUNK_LENGTH).then_some(long));
         let mut chunks = self.chunks;
         if let Some(last) = chunks.last_mut() {
             last.compressed_end = CompressedOffset(self.content_end);
         }
         if stream_only.is_some() {
-            chunks.retain(|chunk| chunk.free);
+            chunks.retain(|chunk| chunk.is_free());
             let mut end = CompressedOffset(self.content_end);
             for chunk in chunks.iter_mut().rev() {
                 chunk.compressed_end = end;
                 end = chunk.compressed_start;
             }
         }
-        Scan { chunks, compressed_size, stream_size, stream_only }
+        Scan {
+            chunks,
+            compressed_size,
+            stream_size,
+            stream_only,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a compressed layer.
 
-use super::{CompressedOffset, Compression};
+use index_format::{CompressedOffset, Compression};
 
 /// An error of a scanner or of [`decode_chunk`](super::decode_chunk). Offsets count from the
 /// first byte of the layer when scanning, of the chunk's bytes when decoding a chunk.

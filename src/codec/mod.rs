@@ -15,22 +15,8 @@ mod varint;
 mod zstd;
 
 pub use self::error::CodecError;
-pub use self::offsets::{CompressedOffset, Compression, StreamOffset};
 
-mod offsets {
-    //! Until the index format's own are there.
-    #![allow(missing_docs)]
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct CompressedOffset(pub u64);
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct StreamOffset(pub u64);
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Compression {
-        None,
-        Gzip,
-        Zstd,
-    }
-}
+use index_format::{ChunkFlags, CompressedOffset, Compression, StreamOffset};
 
 /// The longest chunk that is ever decoded, in bytes of the stream. Chunks start only where
 /// the compressor ended a block, so one can be longer than asked for; above this a reader
@@ -108,10 +94,19 @@ pub struct ScannedChunk {
     pub compressed_end: CompressedOffset,
     /// How many low bits of the first compressed byte belong to the chunk before: 0 to 7.
     pub bit: u8,
-    /// Whether the chunk needs no history: a member or a frame starts there.
-    pub free: bool,
-    /// The checkpoint's record, empty when `free`.
+    /// [`ChunkFlags::FREE`] where a member or a frame starts, [`ChunkFlags::WINDOW_SUFFICES`]
+    /// where [`History::Window`] is enough (gzip).
+    pub flags: ChunkFlags,
+    /// The checkpoint's record, empty when the chunk is free.
     pub checkpoint: Vec<u8>,
+}
+
+impl ScannedChunk {
+    /// Whether the chunk needs no history: a member or a frame starts there.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.flags.contains(ChunkFlags::FREE)
+    }
 }
 
 /// Why a layer can only be streamed whole.

@@ -1,9 +1,8 @@
 //! Streams that are not compressed: every byte is its own checkpoint.
 
-use super::{
-    ChunkSource, CodecError, CompressedOffset, Scan, ScanOptions, ScannedChunk, Scanner, Sink,
-    StreamOffset,
-};
+use index_format::{ChunkFlags, CompressedOffset, StreamOffset};
+
+use super::{ChunkSource, CodecError, Scan, ScanOptions, ScannedChunk, Scanner, Sink};
 
 /// Counts the stream; its chunks follow from its length.
 pub(super) struct PlainScanner {
@@ -40,7 +39,7 @@ impl Scanner for PlainScanner {
                     compressed_start: CompressedOffset(start),
                     compressed_end: CompressedOffset(size.min(start.saturating_add(chunk_size))),
                     bit: 0,
-                    free: true,
+                    flags: ChunkFlags::FREE,
                     checkpoint: Vec::new(),
                 }
             })

@@ -4,7 +4,8 @@ use sys::inflate::{InflateError, Inflater, Stop, StopAt};
 
 use super::header::{HeaderParser, TRAILER_LENGTH};
 use super::window;
-use crate::codec::{ChunkSource, CodecError, CompressedOffset, Compression, History};
+use crate::codec::{ChunkSource, CodecError, History};
+use index_format::{CompressedOffset, Compression};
 
 /// Decodes exactly the declared length, through the ends of members inside the chunk.
 ///

@@ -6,7 +6,8 @@ use sys::inflate::{InflateError, Inflater, Stop, StopAt, WINDOW_SIZE};
 use super::header::{self, HeaderParser, TRAILER_LENGTH};
 use super::starts::ChunkStarts;
 use crate::codec::chunks::Start;
-use crate::codec::{CodecError, CompressedOffset, Compression, Scan, ScanOptions, Scanner, Sink};
+use crate::codec::{CodecError, Scan, ScanOptions, Scanner, Sink};
+use index_format::{CompressedOffset, Compression};
 
 /// Output made at once, besides the window before it: large enough that moving the window
 /// down costs little, small enough for the processor's cache.
@@ -76,7 +77,9 @@ impl GzipScanner {
         match error {
             InflateError::Data(reason) => self.corrupt(self.compressed, reason),
             InflateError::Memory => CodecError::NoMemory,
-            refused @ InflateError::Refused { .. } => self.corrupt(self.compressed, refused.to_string()),
+            refused @ InflateError::Refused { .. } => {
+                self.corrupt(self.compressed, refused.to_string())
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! A place becomes a chunk's start only when output follows it, so that no chunk is empty
 //! and of several places with nothing between them the last one, which may be free, is taken.
 
+use index_format::ChunkFlags;
 use sys::inflate::WINDOW_SIZE;
 
 use super::window::{self, MarkerDecoder};
@@ -143,11 +144,11 @@ impl ChunkStarts {
         match place {
             Place::Member(start) => {
                 self.make_checkpoint(start.stream)?;
-                self.list.push(start, true);
+                self.list.push(start, ChunkFlags::FREE);
             }
             Place::Block(block) => {
                 self.make_checkpoint(block.start.stream)?;
-                self.list.push(block.start, false);
+                self.list.push(block.start, ChunkFlags::WINDOW_SUFFICES);
                 self.open = Some(block);
             }
         }

@@ -8,8 +8,9 @@
 
 use sys::inflate::{InflateError, Inflater, StopAt, WINDOW_SIZE};
 
+use crate::codec::CodecError;
 use crate::codec::history::{self, UsedBytes};
-use crate::codec::{CodecError, Compression};
+use index_format::Compression;
 
 /// The first byte of every record. Another one means a record of another version.
 const VERSION: u8 = 1;
@@ -90,8 +91,7 @@ pub(super) fn encode(window: &[u8], used: &UsedBytes) -> Vec<u8> {
 /// The window of a record, what is not needed being zeros.
 pub(super) fn decode(record: &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut window = Vec::new();
-    history::decode(body(record)?, WINDOW_SIZE as u64, &mut window)
-        .ok_or(bad("damaged window"))?;
+    history::decode(body(record)?, WINDOW_SIZE as u64, &mut window).ok_or(bad("damaged window"))?;
     Ok(window)
 }
 

@@ -131,13 +131,34 @@ proptest! {
     }
 
     #[test]
+    fn zstd_survives(
+        damage in damage(), bit in 0u8..20, length in 0u64..20_000,
+        kind in 0usize..6, level in 1i32..10, seed: u64,
+    ) {
+        let content = make(KINDS[kind], seed, 20_000);
+        let layers = [
+            super::writers::zstd(&content, level, true, true),
+            super::writers::zstd_small_blocks(&content, level, 12, 1000, seed),
+            super::writers::zstd_frames(&content, 5000, seed),
+        ];
+        for layer in layers {
+            scan_damaged(Compression::Zstd, &layer, &damage);
+            decode_damaged(Compression::Zstd, &layer, &damage, bit, length);
+        }
+    }
+
+    #[test]
     fn noise_is_no_layer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        scan_damaged(Compression::Gzip, &bytes, &[]);
-        let history = History::Window(&bytes);
-        for bit in 0..10 {
-            let source = ChunkSource { compressed: &bytes, bit, stream_length: 900 };
-            if let Ok(decoded) = decode_chunk(Compression::Gzip, &source, history) {
-                prop_assert_eq!(decoded.len(), 900);
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            scan_damaged(compression, &bytes, &[]);
+            let (checkpoint, window) = bytes.split_at(bytes.len() / 2);
+            for bit in 0..10 {
+                let source = ChunkSource { compressed: &bytes, bit, stream_length: 900 };
+                for history in [History::Window(window), History::Both { checkpoint, window }] {
+                    if let Ok(decoded) = decode_chunk(compression, &source, history) {
+                        prop_assert_eq!(decoded.len(), 900);
+                    }
+                }
             }
         }
     }

@@ -71,7 +71,11 @@ fn a_member_start_is_preferred_where_nothing_lies_between() {
     }
     let scan = check_layer(GZIP, &layer, &content, 100_000, &[usize::MAX]);
     assert_eq!(scan.chunks.len(), 3);
-    assert!(scan.chunks.iter().all(|chunk| chunk.free && chunk.bit == 0));
+    assert!(
+        scan.chunks
+            .iter()
+            .all(|chunk| chunk.is_free() && chunk.bit == 0)
+    );
 }
 
 #[test]

@@ -8,8 +8,10 @@ mod damage;
 mod gzip;
 mod plain;
 mod writers;
+mod zstd;
 
 use super::*;
+use index_format::Compression;
 
 pub(super) fn options(chunk_size: u64) -> ScanOptions {
     ScanOptions {
@@ -71,7 +73,7 @@ pub(super) fn source<'a>(scan: &Scan, number: usize, compressed: &'a [u8]) -> Ch
 
 /// The history that the chunk's own record gives.
 pub(super) fn own_history(chunk: &ScannedChunk) -> History<'_> {
-    if chunk.free {
+    if chunk.is_free() {
         History::Free
     } else {
         History::Checkpoint(&chunk.checkpoint)
@@ -88,8 +90,8 @@ pub(super) fn check(compression: Compression, compressed: &[u8], scan: &Scan, st
         let start = chunk.stream_start.0 as usize;
         let end = stream_end(scan, number) as usize;
         assert!(start < end, "chunk {number} is empty");
-        assert!(number > 0 || (start == 0 && chunk.free));
-        assert_eq!(chunk.free, chunk.checkpoint.is_empty());
+        assert!(number > 0 || (start == 0 && chunk.is_free()));
+        assert_eq!(chunk.is_free(), chunk.checkpoint.is_empty());
         let expected = &stream[start..end];
         let source = source(scan, number, compressed);
         let decoded = decode_chunk(compression, &source, own_history(chunk)).unwrap();
@@ -97,7 +99,7 @@ pub(super) fn check(compression: Compression, compressed: &[u8], scan: &Scan, st
             decoded == expected,
             "chunk {number} from its checkpoint differs"
         );
-        if chunk.free {
+        if chunk.is_free() {
             continue;
         }
         let needed = history_length(compression, &chunk.checkpoint).unwrap() as usize;

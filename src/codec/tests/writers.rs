@@ -80,3 +80,69 @@ pub(super) fn members(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
     }
     layer
 }
+
+/// One zstd frame by libzstd at this level, with or without a checksum and content size.
+pub(super) fn zstd(content: &[u8], level: i32, checksum: bool, size: bool) -> Vec<u8> {
+    let mut encoder = zstd_safe::CCtx::create();
+    let parameters = [
+        zstd_safe::CParameter::CompressionLevel(level),
+        zstd_safe::CParameter::ChecksumFlag(checksum),
+        zstd_safe::CParameter::ContentSizeFlag(size),
+    ];
+    for parameter in parameters {
+        encoder.set_parameter(parameter).unwrap();
+    }
+    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
+    encoder.compress2(&mut frame, content).unwrap();
+    frame
+}
+
+/// One zstd frame flushed after every few bytes, so that it has many small blocks; with a
+/// window of 2^`window_log` bytes and changing content that brings in every table mode.
+pub(super) fn zstd_small_blocks(
+    content: &[u8],
+    level: i32,
+    window_log: u32,
+    longest: usize,
+    seed: u64,
+) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut encoder = ::zstd::Encoder::new(Vec::new(), level).unwrap();
+    encoder.window_log(window_log).unwrap();
+    encoder.include_checksum(random.below(2) == 0).unwrap();
+    let mut rest = content;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at((1 + random.below(longest)).min(rest.len()));
+        rest = after;
+        encoder.write_all(piece).unwrap();
+        encoder.flush().unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+/// Frames of up to `longest` bytes, some empty, with skippable frames between.
+pub(super) fn zstd_frames(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut layer = Vec::new();
+    let mut rest = content;
+    loop {
+        for _ in 0..random.below(3) {
+            layer.extend([0x50 + random.below(16) as u8, 0x2a, 0x4d, 0x18]);
+            let length = random.below(40);
+            layer.extend((length as u32).to_le_bytes());
+            layer.extend((0..length).map(|_| random.next() as u8));
+        }
+        let (piece, after) = rest.split_at((random.below(longest + 1)).min(rest.len()));
+        rest = after;
+        let level = 1 + random.below(6) as i32;
+        layer.extend(zstd(
+            piece,
+            level,
+            random.below(2) == 0,
+            random.below(2) == 0,
+        ));
+        if rest.is_empty() {
+            return layer;
+        }
+    }
+}

@@ -34,7 +34,10 @@ impl<'a> ForwardBits<'a> {
 
     /// The next `count` bits, left unread; zeros beyond the end.
     pub(super) fn peek(&self, count: u32) -> u64 {
-        low(load(self.data, self.position / 8) >> (self.position % 8), count)
+        low(
+            load(self.data, self.position / 8) >> (self.position % 8),
+            count,
+        )
     }
 
     pub(super) fn skip(&mut self, count: u32) {
@@ -66,7 +69,11 @@ impl<'a> BackwardBits<'a> {
     pub(super) fn new(data: &'a [u8]) -> Option<BackwardBits<'a>> {
         let last = data.last().filter(|last| **last != 0)?;
         let left = data.len() * 8 - last.leading_zeros() as usize - 1;
-        Some(BackwardBits { data, left, overrun: false })
+        Some(BackwardBits {
+            data,
+            left,
+            overrun: false,
+        })
     }
 
     /// The next `count` bits; zero once there are fewer.
@@ -97,7 +104,10 @@ mod tests {
     #[test]
     fn forwards() {
         let mut bits = ForwardBits::new(&[0b1010_0110, 0b1]);
-        assert_eq!((bits.peek(2), bits.read(4), bits.read(5)), (0b10, 0b0110, 0b1_1010));
+        assert_eq!(
+            (bits.peek(2), bits.read(4), bits.read(5)),
+            (0b10, 0b0110, 0b1_1010)
+        );
         assert_eq!(bits.bytes_read(), Some(2));
         bits.skip(8);
         assert_eq!((bits.peek(3), bits.bytes_read()), (0, None));
@@ -107,7 +117,10 @@ mod tests {
     fn backwards() {
         // The end mark is bit 2 of the second byte.
         let mut bits = BackwardBits::new(&[0b1010_0110, 0b0000_0110]).unwrap();
-        assert_eq!((bits.read(3), bits.read(0), bits.read(7)), (0b101, 0, 0b010_0110));
+        assert_eq!(
+            (bits.read(3), bits.read(0), bits.read(7)),
+            (0b101, 0, 0b010_0110)
+        );
         assert!(bits.is_exhausted());
         assert_eq!(bits.read(1), 0);
         assert!(!bits.is_exhausted());

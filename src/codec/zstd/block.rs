@@ -40,7 +40,11 @@ impl BlockHeader {
             2 => BlockKind::Compressed,
             _ => return None,
         };
-        let header = BlockHeader { last: bits & 1 != 0, kind, size: (bits >> 3) as usize };
+        let header = BlockHeader {
+            last: bits & 1 != 0,
+            kind,
+            size: (bits >> 3) as usize,
+        };
         (header.size <= MAX_BLOCK).then_some(header)
     }
 
@@ -91,7 +95,13 @@ impl<'a> Compressed<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Option<Compressed<'a>> {
         let (literals, huffman, rest) = parse_literals(body)?;
         let (sequences, rest) = parse_count(rest)?;
-        let mut block = Compressed { literals, huffman, sequences, modes: [Mode::Repeat; 3], rest };
+        let mut block = Compressed {
+            literals,
+            huffman,
+            sequences,
+            modes: [Mode::Repeat; 3],
+            rest,
+        };
         if sequences == 0 {
             return rest.is_empty().then_some(block);
         }
@@ -126,7 +136,12 @@ fn parse_literals(body: &[u8]) -> Option<(usize, Huffman<'_>, &[u8])> {
     let (kind, format) = (first & 3, first >> 2 & 3);
     let header = |length: usize| {
         let bytes = body.get(..length)?;
-        Some(bytes.iter().rev().fold(0usize, |value, byte| value << 8 | usize::from(*byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0usize, |value, byte| value << 8 | usize::from(*byte)),
+        )
     };
     let (header_length, regenerated, compressed) = if kind < 2 {
         let (length, shift) = [(1, 3), (2, 4), (1, 3), (3, 4)][usize::from(format)];
@@ -135,7 +150,11 @@ fn parse_literals(body: &[u8]) -> Option<(usize, Huffman<'_>, &[u8])> {
     } else {
         let (length, width) = [(3, 10), (3, 10), (4, 14), (5, 18)][usize::from(format)];
         let sizes = header(length)? >> 4;
-        (length, sizes & ((1 << width) - 1), sizes >> width & ((1 << width) - 1))
+        (
+            length,
+            sizes & ((1 << width) - 1),
+            sizes >> width & ((1 << width) - 1),
+        )
     };
     let (section, rest) = body[header_length..].split_at_checked(compressed)?;
     let huffman = match kind {
@@ -150,18 +169,22 @@ fn parse_literals(body: &[u8]) -> Option<(usize, Huffman<'_>, &[u8])> {
 /// weights, or four bits for each (RFC 8878 section 4.2.1.1).
 fn huffman_length(first: u8) -> usize {
     let first = usize::from(first);
-    if first < 128 { 1 + first } else { 1 + (first - 127).div_ceil(2) }
+    if first < 128 {
+        1 + first
+    } else {
+        1 + (first - 127).div_ceil(2)
+    }
 }
 
 /// The number of sequences, and what follows it.
 fn parse_count(section: &[u8]) -> Option<(usize, &[u8])> {
     match *section {
-        [a @ 0..128, ref rest @ ..] => Some((usize::from(a), rest)),
+        [a @ 0..=127, ref rest @ ..] => Some((usize::from(a), rest)),
+        [a @ 128..=254, b, ref rest @ ..] => {
+            Some((usize::from(a - 128) << 8 | usize::from(b), rest))
+        }
         [255, a, b, ref rest @ ..] => {
             Some((usize::from(u16::from_le_bytes([a, b])) + 0x7f00, rest))
-        }
-        [a @ 128..255, b, ref rest @ ..] => {
-            Some((usize::from(a - 128) << 8 | usize::from(b), rest))
         }
         _ => None,
     }
@@ -179,10 +202,16 @@ mod tests {
         };
         let header = |last, kind, size| Some(BlockHeader { last, kind, size });
         assert_eq!(parse(5 << 3 | 1), header(true, BlockKind::Raw, 5));
-        assert_eq!(parse(131_072 << 3 | 2), header(false, BlockKind::Rle, 131_072));
+        assert_eq!(
+            parse(131_072 << 3 | 2),
+            header(false, BlockKind::Rle, 131_072)
+        );
         assert_eq!(parse(131_073 << 3 | 2), None);
         assert_eq!(parse(7 << 3 | 6), None);
-        assert_eq!(BlockHeader::parse(EMPTY_LAST), header(true, BlockKind::Raw, 0));
+        assert_eq!(
+            BlockHeader::parse(EMPTY_LAST),
+            header(true, BlockKind::Raw, 0)
+        );
         assert_eq!(parse(9 << 3 | 2).unwrap().body_length(), 1);
     }
 
@@ -194,7 +223,10 @@ mod tests {
         assert_eq!(literals(&[0xf0 | 1 << 2 | 1, 0xff, 7]), Some((4095, 0)));
         assert_eq!(literals(&[0x10 | 3 << 2 | 1, 0, 1, 7]), Some((4097, 0)));
         // Compressed, 2 of 5 bytes: direct weights for one symbol.
-        assert_eq!(literals(&[5 << 4 | 2, 0x80, 0, 0x80, 0x10, 42]), Some((5, 1)));
+        assert_eq!(
+            literals(&[5 << 4 | 2, 0x80, 0, 0x80, 0x10, 42]),
+            Some((5, 1))
+        );
         assert_eq!(literals(&[5 << 4 | 2, 0x80, 0, 0x80]), None);
         assert_eq!(literals(&[]), None);
     }

@@ -6,7 +6,8 @@ use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use super::block::{self, BlockHeader};
 use super::dictionary::{self, Head, MAX_HISTORY};
 use super::frame::{self, Opening};
-use crate::codec::{ChunkSource, CodecError, CompressedOffset, Compression, History, history};
+use crate::codec::{ChunkSource, CodecError, History, history};
+use index_format::{CompressedOffset, Compression};
 
 /// Decodes exactly the declared length, through the ends of frames inside the chunk.
 pub(in crate::codec) fn decode_chunk(
@@ -17,14 +18,24 @@ pub(in crate::codec) fn decode_chunk(
     let length = usize::try_from(declared).map_err(|_| CodecError::NoMemory)?;
     let decoder = DCtx::try_create().ok_or(CodecError::NoMemory)?;
     let (bytes, output, filled) = (chunk.compressed, vec![0; length], 0);
-    let mut decoder = ChunkDecoder { bytes, position: 0, decoder, output, filled, declared };
+    let mut decoder = ChunkDecoder {
+        bytes,
+        position: 0,
+        decoder,
+        output,
+        filled,
+        declared,
+    };
     let (record, window) = match history {
         History::Free => (None, None),
         History::Checkpoint(record) => (Some(record), None),
         History::Both { checkpoint, window } => (Some(checkpoint), Some(window)),
         History::Window(window) => {
             let given = window.len() as u64;
-            return Err(CodecError::HistoryMissing { needed: given, given: 0 });
+            return Err(CodecError::HistoryMissing {
+                needed: given,
+                given: 0,
+            });
         }
     };
     if let Some(record) = record {
@@ -34,7 +45,10 @@ pub(in crate::codec) fn decode_chunk(
         decoder.next_frame()?;
     }
     if decoder.filled < length {
-        return Err(CodecError::ChunkLength { declared, more: false });
+        return Err(CodecError::ChunkLength {
+            declared,
+            more: false,
+        });
     }
     Ok(decoder.output)
 }
@@ -51,7 +65,11 @@ struct ChunkDecoder<'a> {
 impl<'a> ChunkDecoder<'a> {
     fn corrupt(&self, reason: impl Into<String>) -> CodecError {
         let offset = CompressedOffset(self.position as u64);
-        CodecError::Corrupt { compression: Compression::Zstd, offset, reason: reason.into() }
+        CodecError::Corrupt {
+            compression: Compression::Zstd,
+            offset,
+            reason: reason.into(),
+        }
     }
 
     /// Decodes the rest of the frame in which the chunk starts.
@@ -77,13 +95,19 @@ impl<'a> ChunkDecoder<'a> {
     /// Decodes the frame, or skips the skippable frame, that starts here.
     fn next_frame(&mut self) -> Result<(), CodecError> {
         let rest = &self.bytes[self.position..];
-        let opening = rest.first_chunk().map_or(Opening::Unknown, |start| frame::opening(*start));
+        let opening = rest
+            .first_chunk()
+            .map_or(Opening::Unknown, |start| frame::opening(*start));
         match opening {
             Opening::Skippable => {
-                let header = rest.first_chunk().ok_or_else(|| self.corrupt("a cut-off header"))?;
+                let header = rest
+                    .first_chunk()
+                    .ok_or_else(|| self.corrupt("a cut-off header"))?;
                 let length = frame::SKIPPABLE_HEADER_LENGTH as u64
                     + u64::from(frame::skippable_length(*header));
-                let length = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
+                let length = usize::try_from(length)
+                    .unwrap_or(usize::MAX)
+                    .min(rest.len());
                 self.position += length;
                 Ok(())
             }
@@ -106,7 +130,9 @@ impl<'a> ChunkDecoder<'a> {
         let mut is_ended = false;
         while !is_ended && self.position < self.bytes.len() {
             let rest = &self.bytes[self.position..];
-            let header = rest.first_chunk().and_then(|bytes| BlockHeader::parse(*bytes));
+            let header = rest
+                .first_chunk()
+                .and_then(|bytes| BlockHeader::parse(*bytes));
             let header = header.ok_or_else(|| self.corrupt("a bad block header"))?;
             let length = block::HEADER_LENGTH + header.body_length();
             if rest.len() < length {
@@ -127,7 +153,11 @@ impl<'a> ChunkDecoder<'a> {
         dictionary: &[u8],
     ) -> Result<(), CodecError> {
         let header = frame::synthetic(window);
-        let end = if is_ended { &[][..] } else { &block::EMPTY_LAST };
+        let end = if is_ended {
+            &[][..]
+        } else {
+            &block::EMPTY_LAST
+        };
         let frame = [&header, blocks, end].concat();
         let room = &mut self.output[self.filled..];
         let result = self.decoder.decompress_using_dict(room, &frame, dictionary);
@@ -139,7 +169,10 @@ impl<'a> ChunkDecoder<'a> {
         // libzstd's codes are negative numbers.
         let number = code.wrapping_neg();
         if number == ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as usize {
-            return CodecError::ChunkLength { declared: self.declared, more: true };
+            return CodecError::ChunkLength {
+                declared: self.declared,
+                more: true,
+            };
         }
         if number == ZSTD_ErrorCode::ZSTD_error_memory_allocation as usize {
             return CodecError::NoMemory;

@@ -7,7 +7,8 @@
 
 use super::entropy::Field;
 use crate::codec::history::{self, UsedBytes};
-use crate::codec::{CodecError, Compression, varint};
+use crate::codec::{CodecError, varint};
+use index_format::Compression;
 
 /// The first byte of every record. Another one means a record of another version.
 const VERSION: u8 = 1;
@@ -51,13 +52,23 @@ impl Head {
 
     /// The record, with what is `used` of the history right before the chunk.
     pub(super) fn encode(&self, history: &[u8], used: &UsedBytes) -> Vec<u8> {
-        let present = self.tables.iter().enumerate().filter(|(_, table)| table.is_some());
+        let present = self
+            .tables
+            .iter()
+            .enumerate()
+            .filter(|(_, table)| table.is_some());
         let tables: u8 = present.map(|(at, _)| FLAG_TABLES << at).sum();
         let checksum = if self.checksum { FLAG_CHECKSUM } else { 0 };
-        let huffman = if self.huffman.is_some() { FLAG_HUFFMAN } else { 0 };
+        let huffman = if self.huffman.is_some() {
+            FLAG_HUFFMAN
+        } else {
+            0
+        };
         let mut record = vec![VERSION, checksum | huffman | tables];
         varint::write(&mut record, self.window);
-        self.offsets.iter().for_each(|offset| varint::write(&mut record, (*offset).into()));
+        self.offsets
+            .iter()
+            .for_each(|offset| varint::write(&mut record, (*offset).into()));
         for table in self.huffman.iter().chain(self.tables.iter().flatten()) {
             varint::write(&mut record, table.len() as u64);
             record.extend_from_slice(table);
@@ -86,7 +97,9 @@ impl Head {
                 None => dictionary.extend(field.predefined_description()),
             }
         }
-        self.offsets.iter().for_each(|offset| dictionary.extend(offset.to_le_bytes()));
+        self.offsets
+            .iter()
+            .for_each(|offset| dictionary.extend(offset.to_le_bytes()));
         dictionary
     }
 }
@@ -110,19 +123,37 @@ fn read(mut record: &[u8]) -> Option<(Head, &[u8])> {
         varint::take(&mut record, length).map(|table| Some(table.to_vec()))
     };
     let huffman = table(FLAG_HUFFMAN)?;
-    let tables = [table(FLAG_TABLES)?, table(FLAG_TABLES << 1)?, table(FLAG_TABLES << 2)?];
+    let tables = [
+        table(FLAG_TABLES)?,
+        table(FLAG_TABLES << 1)?,
+        table(FLAG_TABLES << 2)?,
+    ];
     let checksum = flags & FLAG_CHECKSUM != 0;
-    Some((Head { window, checksum, offsets, huffman, tables }, record))
+    Some((
+        Head {
+            window,
+            checksum,
+            offsets,
+            huffman,
+            tables,
+        },
+        record,
+    ))
 }
 
 /// How many bytes before the chunk the record's history holds.
 pub(in crate::codec) fn history_length(record: &[u8]) -> Result<u64, CodecError> {
     let (_, sparse) = Head::parse(record)?;
-    history::length(sparse).filter(|length| *length <= MAX_HISTORY).ok_or(bad("damaged history"))
+    history::length(sparse)
+        .filter(|length| *length <= MAX_HISTORY)
+        .ok_or(bad("damaged history"))
 }
 
 pub(super) fn bad(reason: &'static str) -> CodecError {
-    CodecError::Checkpoint { compression: Compression::Zstd, reason }
+    CodecError::Checkpoint {
+        compression: Compression::Zstd,
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +172,12 @@ mod tests {
 
     #[test]
     fn heads_come_back() {
-        let plain = Head { checksum: false, huffman: None, tables: [None, None, None], ..head() };
+        let plain = Head {
+            checksum: false,
+            huffman: None,
+            tables: [None, None, None],
+            ..head()
+        };
         for head in [head(), plain] {
             let history = vec![3; 80_000];
             let record = head.encode(&history, &UsedBytes::none(80_000));

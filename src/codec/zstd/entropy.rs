@@ -38,7 +38,10 @@ impl Field {
             Field::Offset => (5, &OFFSETS),
             Field::MatchLength => (6, &MATCH_LENGTHS),
         };
-        Distribution { log, counts: counts.to_vec() }
+        Distribution {
+            log,
+            counts: counts.to_vec(),
+        }
     }
 
     /// The predefined distribution in the form that a dictionary holds.
@@ -92,7 +95,11 @@ impl Distribution {
                 low
             } else {
                 let value = bits.read(width) as i32;
-                if value >= threshold { value - short } else { value }
+                if value >= threshold {
+                    value - short
+                } else {
+                    value
+                }
             };
             let count = value - 1;
             remaining -= count.abs();
@@ -122,7 +129,11 @@ impl Distribution {
         {
             let short = 2 * threshold - 1 - remaining;
             remaining -= count.abs();
-            let value = if count + 1 >= threshold { count + 1 + short } else { count + 1 };
+            let value = if count + 1 >= threshold {
+                count + 1 + short
+            } else {
+                count + 1
+            };
             bits.write(value, if value < short { width - 1 } else { width });
             while remaining < threshold && threshold > 1 {
                 width -= 1;
@@ -207,8 +218,16 @@ impl Table {
 
     /// The table of a single symbol.
     pub(super) fn repeated(field: Field, symbol: u8) -> Option<Table> {
-        let states = vec![State { symbol, bits: 0, base: 0 }];
-        let table = Table { log: 0, states, origin: Origin::Repeated };
+        let states = vec![State {
+            symbol,
+            bits: 0,
+            base: 0,
+        }];
+        let table = Table {
+            log: 0,
+            states,
+            origin: Origin::Repeated,
+        };
         (symbol <= field.max_symbol()).then_some(table)
     }
 
@@ -253,7 +272,11 @@ fn build(distribution: &Distribution, origin: Origin) -> Table {
         state.base = ((*number << bits) as usize - size) as u16;
         *number += 1;
     }
-    Table { log: distribution.log, states, origin }
+    Table {
+        log: distribution.log,
+        states,
+        origin,
+    }
 }
 
 #[cfg(test)]
@@ -294,7 +317,8 @@ mod tests {
         // An accuracy above the limit, an end too early, a symbol too high.
         assert!(Table::described(Field::Offset, &[4, 0, 0, 0]).is_none());
         assert!(Table::described(Field::Offset, &[0x10]).is_none());
-        assert!(Table::described(Field::LiteralLength, &[0x10, 0xff, 0xff, 0xff, 0xff]).is_none());
+        let zeros = [0x10, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert!(Table::described(Field::LiteralLength, &zeros).is_none());
         assert!(Table::repeated(Field::MatchLength, 53).is_none());
     }
 
@@ -306,7 +330,8 @@ mod tests {
             for (turn, pick) in picks.iter().cycle().enumerate() {
                 let symbol = usize::from(*pick) % (1 + turn % 32);
                 match counts[symbol] {
-                    -1 => continue,
+                    // One state becomes two.
+                    -1 => counts[symbol] = 2,
                     0 if pick & 0x8000 != 0 => counts[symbol] = -1,
                     ref mut count => *count += 1,
                 }

@@ -15,7 +15,9 @@ pub(super) const CHECKSUM_LENGTH: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
     /// A frame whose header has this many bytes, the magic included.
-    Frame { header_length: usize },
+    Frame {
+        header_length: usize,
+    },
     Skippable,
     Unknown,
 }
@@ -27,7 +29,9 @@ pub(super) fn opening(start: [u8; HEADER_START]) -> Opening {
         let single_segment = descriptor & 0x20 != 0;
         let window = usize::from(!single_segment);
         let fields = dictionary_id_length(descriptor) + content_size_length(descriptor);
-        return Opening::Frame { header_length: HEADER_START + window + fields };
+        return Opening::Frame {
+            header_length: HEADER_START + window + fields,
+        };
     }
     if u32::from_le_bytes([a, b, c, d]) & !0xf == SKIPPABLE {
         return Opening::Skippable;
@@ -71,12 +75,20 @@ pub(super) fn parse(header: &[u8]) -> Option<FrameHeader> {
     }
     let mut fields = &header[HEADER_START..];
     let single_segment = descriptor & 0x20 != 0;
-    let declared_window = if single_segment { None } else { Some(number(&mut fields, 1)? as u8) };
+    let declared_window = if single_segment {
+        None
+    } else {
+        Some(number(&mut fields, 1)? as u8)
+    };
     let dictionary_id = number(&mut fields, dictionary_id_length(descriptor))?;
     let size_length = content_size_length(descriptor);
     let content_size = number(&mut fields, size_length)?;
     // Two-byte sizes count from 256: smaller ones have the one-byte form.
-    let content_size = if size_length == 2 { content_size + 256 } else { content_size };
+    let content_size = if size_length == 2 {
+        content_size + 256
+    } else {
+        content_size
+    };
     Some(FrameHeader {
         window: declared_window.map_or(content_size, window_size),
         checksum: descriptor & 0x04 != 0,
@@ -96,7 +108,12 @@ fn content_size_length(descriptor: u8) -> usize {
 fn number(fields: &mut &[u8], length: usize) -> Option<u64> {
     let (taken, rest) = fields.split_at_checked(length)?;
     *fields = rest;
-    Some(taken.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    Some(
+        taken
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte)),
+    )
 }
 
 fn window_size(descriptor: u8) -> u64 {
@@ -134,8 +151,14 @@ mod tests {
         assert_eq!(header(&[0x04, 0x0b]), expected(2048 + 3 * 256, true, 0));
         assert_eq!(header(&[0x20, 9]), expected(9, false, 0));
         assert_eq!(header(&[0x61, 7, 1, 0]), expected(257, false, 7));
-        assert_eq!(header(&[0x83, 0x50, 1, 2, 0, 0, 9, 9, 9, 9]), expected(1 << 20, false, 513));
-        assert_eq!(header(&[0xe0, 0, 0, 0, 0, 1, 0, 0, 0]), expected(1 << 32, false, 0));
+        assert_eq!(
+            header(&[0x83, 0x50, 1, 2, 0, 0, 9, 9, 9, 9]),
+            expected(1 << 20, false, 513)
+        );
+        assert_eq!(
+            header(&[0xe0, 0, 0, 0, 0, 1, 0, 0, 0]),
+            expected(1 << 32, false, 0)
+        );
         assert!(read(&[&MAGIC[..], &[0x08, 0]].concat()).is_none());
     }
 

@@ -6,7 +6,8 @@ use zstd_safe::{DCtx, InBuffer, OutBuffer};
 use super::block::{self, BlockHeader, BlockKind};
 use super::frame::{self, Opening};
 use super::starts::ChunkStarts;
-use crate::codec::{CodecError, CompressedOffset, Compression, Scan, ScanOptions, Scanner, Sink};
+use crate::codec::{CodecError, Scan, ScanOptions, Scanner, Sink};
+use index_format::{CompressedOffset, Compression};
 
 /// The largest window that is decoded at all, in bytes: libzstd keeps that much memory for
 /// it. The same limit as libzstd's own default and the zstd program's.
@@ -18,9 +19,13 @@ enum Part {
     /// Magic and descriptor of a frame, or a skippable frame's first bytes.
     Opening,
     /// A frame's header, the opening included.
-    FrameHeader { length: usize },
+    FrameHeader {
+        length: usize,
+    },
     SkippableHeader,
-    Skippable { left: u64 },
+    Skippable {
+        left: u64,
+    },
     BlockHeader,
     Block(BlockHeader),
     Checksum,
@@ -47,7 +52,7 @@ pub(in crate::codec) struct ZstdScanner {
     part: Part,
     /// The beginning of the part, when it came in pieces.
     gathered: Vec<u8>,
-    /// What of the gathered bytes libzstd has been given.
+    /// Made when the first frame comes.
     decoder: Option<DCtx<'static>>,
     output: Vec<u8>,
     starts: ChunkStarts,
@@ -61,7 +66,6 @@ pub(in crate::codec) struct ZstdScanner {
 /// The current frame.
 #[derive(Debug, Default, Clone, Copy)]
 struct Frame {
-    start: u64,
     checksum: bool,
     /// Bytes of content so far.
     content: u64,
@@ -85,7 +89,11 @@ impl ZstdScanner {
 
     fn corrupt(&self, reason: impl Into<String>) -> CodecError {
         let offset = CompressedOffset(self.compressed);
-        CodecError::Corrupt { compression: Compression::Zstd, offset, reason: reason.into() }
+        CodecError::Corrupt {
+            compression: Compression::Zstd,
+            offset,
+            reason: reason.into(),
+        }
     }
 
     /// Takes a part that is complete. A part that turns out to be the beginning of a longer
@@ -95,7 +103,9 @@ impl ZstdScanner {
             Part::Opening => self.take_opening(bytes)?,
             Part::FrameHeader { .. } => self.take_frame_header(bytes, sink)?,
             Part::SkippableHeader => {
-                let header = bytes.first_chunk().ok_or_else(|| self.corrupt("no header"))?;
+                let header = bytes
+                    .first_chunk()
+                    .ok_or_else(|| self.corrupt("no header"))?;
                 let left = frame::skippable_length(*header).into();
                 self.pass(bytes.len());
                 self.part = skippable(left);
@@ -121,9 +131,13 @@ impl ZstdScanner {
     }
 
     fn take_opening(&mut self, bytes: &[u8]) -> Result<(), CodecError> {
-        let start = bytes.first_chunk().ok_or_else(|| self.corrupt("no opening"))?;
+        let start = bytes
+            .first_chunk()
+            .ok_or_else(|| self.corrupt("no opening"))?;
         self.part = match frame::opening(*start) {
-            Opening::Frame { header_length: length } => Part::FrameHeader { length },
+            Opening::Frame {
+                header_length: length,
+            } => Part::FrameHeader { length },
             Opening::Skippable => Part::SkippableHeader,
             Opening::Unknown if self.frames > 0 => return Err(self.garbage()),
             Opening::Unknown => return Err(self.corrupt("no frame starts here")),
@@ -133,7 +147,10 @@ impl ZstdScanner {
 
     fn garbage(&self) -> CodecError {
         let offset = CompressedOffset(self.compressed);
-        CodecError::TrailingGarbage { compression: Compression::Zstd, offset }
+        CodecError::TrailingGarbage {
+            compression: Compression::Zstd,
+            offset,
+        }
     }
 
     fn take_frame_header(&mut self, bytes: &[u8], sink: Sink<'_>) -> Result<(), CodecError> {
@@ -146,16 +163,20 @@ impl ZstdScanner {
         if window > limit {
             return Err(CodecError::WindowTooLarge { window, limit });
         }
-        let start = self.compressed;
-        self.frame = Frame { start, checksum: header.checksum, content: 0 };
-        self.starts.start_frame(header, start);
+        self.frame = Frame {
+            checksum: header.checksum,
+            content: 0,
+        };
+        self.starts.start_frame(header, self.compressed);
         self.decode(bytes, sink)?;
         self.part = Part::BlockHeader;
         Ok(())
     }
 
     fn take_block_header(&mut self, bytes: &[u8], sink: Sink<'_>) -> Result<(), CodecError> {
-        let header = bytes.first_chunk().and_then(|bytes| BlockHeader::parse(*bytes));
+        let header = bytes
+            .first_chunk()
+            .and_then(|bytes| BlockHeader::parse(*bytes));
         let header = header.ok_or_else(|| self.corrupt("a bad block header"))?;
         self.starts.start_block(self.compressed);
         self.decode(bytes, sink)?;
@@ -237,7 +258,11 @@ impl ZstdScanner {
         if number == ZSTD_ErrorCode::ZSTD_error_checksum_wrong as usize {
             let offset = CompressedOffset(self.compressed + length as u64);
             let what = "frame checksum";
-            return CodecError::Checksum { compression: Compression::Zstd, offset, what };
+            return CodecError::Checksum {
+                compression: Compression::Zstd,
+                offset,
+                what,
+            };
         }
         if number == ZSTD_ErrorCode::ZSTD_error_memory_allocation as usize {
             return CodecError::NoMemory;
@@ -265,7 +290,11 @@ impl ZstdScanner {
 }
 
 fn skippable(left: u64) -> Part {
-    if left == 0 { Part::Opening } else { Part::Skippable { left } }
+    if left == 0 {
+        Part::Opening
+    } else {
+        Part::Skippable { left }
+    }
 }
 
 impl Scanner for ZstdScanner {
@@ -293,7 +322,10 @@ impl Scanner for ZstdScanner {
         let size = self.compressed + self.gathered.len() as u64;
         if !between || !self.gathered.is_empty() {
             let offset = CompressedOffset(size);
-            return Err(CodecError::Truncated { compression: Compression::Zstd, offset });
+            return Err(CodecError::Truncated {
+                compression: Compression::Zstd,
+                offset,
+            });
         }
         let (chunks, stream_only) = self.starts.finish();
         Ok(chunks.finish(size, self.stream, stream_only))

@@ -48,7 +48,12 @@ pub(super) type Stumbled = &'static str;
 impl FrameState {
     /// At a frame's start.
     pub(super) fn new() -> FrameState {
-        FrameState { position: 0, offsets: [1, 4, 8], huffman: None, tables: [None, None, None] }
+        FrameState {
+            position: 0,
+            offsets: [1, 4, 8],
+            huffman: None,
+            tables: [None, None, None],
+        }
     }
 
     /// Goes on by a block that is not compressed.
@@ -84,7 +89,10 @@ impl FrameState {
     /// Takes the block's tables; answers the sequences' bits.
     fn take_tables<'a>(&mut self, block: &Compressed<'a>) -> Result<&'a [u8], Stumbled> {
         let mut rest = block.rest;
-        for ((field, mode), table) in Field::ALL.into_iter().zip(block.modes).zip(&mut self.tables)
+        for ((field, mode), table) in Field::ALL
+            .into_iter()
+            .zip(block.modes)
+            .zip(&mut self.tables)
         {
             match mode {
                 Mode::Predefined => *table = Some(Table::predefined(field)),
@@ -131,7 +139,9 @@ impl FrameState {
             literals_left = (literals_left.checked_sub(literals.into()))
                 .ok_or("sequences take more literals than there are")?;
             position += u64::from(literals);
-            let from = position.checked_sub(offset.into()).ok_or("a match before the frame")?;
+            let from = position
+                .checked_sub(offset.into())
+                .ok_or("a match before the frame")?;
             matched(from, match_length)?;
             position += u64::from(match_length);
             if left > 0 {
@@ -183,11 +193,20 @@ mod tests {
 
     #[test]
     fn bases_are_those_of_the_rfc() {
-        assert_eq!(LITERAL_BASES[..17], std::array::from_fn::<u32, 17, _>(|at| at as u32));
+        assert_eq!(
+            LITERAL_BASES[..17],
+            std::array::from_fn::<u32, 17, _>(|at| at as u32)
+        );
         assert_eq!(LITERAL_BASES[20..28], [24, 28, 32, 40, 48, 64, 128, 256]);
         assert_eq!(LITERAL_BASES[35], 65_536);
-        assert_eq!(MATCH_BASES[..33], std::array::from_fn::<u32, 33, _>(|at| at as u32 + 3));
-        assert_eq!(MATCH_BASES[33..45], [37, 39, 41, 43, 47, 51, 59, 67, 83, 99, 131, 259]);
+        assert_eq!(
+            MATCH_BASES[..33],
+            std::array::from_fn::<u32, 33, _>(|at| at as u32 + 3)
+        );
+        assert_eq!(
+            MATCH_BASES[33..45],
+            [37, 39, 41, 43, 47, 51, 59, 67, 83, 99, 131, 259]
+        );
         assert_eq!(MATCH_BASES[52], 65_539);
     }
 
@@ -196,12 +215,30 @@ mod tests {
         let mut offsets = [10, 20, 30];
         assert_eq!(next_offset(&mut offsets, 103, 1), Ok(100));
         assert_eq!(offsets, [100, 10, 20]);
-        assert_eq!((next_offset(&mut offsets, 1, 1), offsets), (Ok(100), [100, 10, 20]));
-        assert_eq!((next_offset(&mut offsets, 2, 1), offsets), (Ok(10), [10, 100, 20]));
-        assert_eq!((next_offset(&mut offsets, 3, 1), offsets), (Ok(20), [20, 10, 100]));
-        assert_eq!((next_offset(&mut offsets, 1, 0), offsets), (Ok(10), [10, 20, 100]));
-        assert_eq!((next_offset(&mut offsets, 2, 0), offsets), (Ok(100), [100, 10, 20]));
-        assert_eq!((next_offset(&mut offsets, 3, 0), offsets), (Ok(99), [99, 100, 10]));
+        assert_eq!(
+            (next_offset(&mut offsets, 1, 1), offsets),
+            (Ok(100), [100, 10, 20])
+        );
+        assert_eq!(
+            (next_offset(&mut offsets, 2, 1), offsets),
+            (Ok(10), [10, 100, 20])
+        );
+        assert_eq!(
+            (next_offset(&mut offsets, 3, 1), offsets),
+            (Ok(20), [20, 10, 100])
+        );
+        assert_eq!(
+            (next_offset(&mut offsets, 1, 0), offsets),
+            (Ok(10), [10, 20, 100])
+        );
+        assert_eq!(
+            (next_offset(&mut offsets, 2, 0), offsets),
+            (Ok(100), [100, 10, 20])
+        );
+        assert_eq!(
+            (next_offset(&mut offsets, 3, 0), offsets),
+            (Ok(99), [99, 100, 10])
+        );
         assert!(next_offset(&mut [1, 2, 3], 3, 0).is_err());
     }
 }

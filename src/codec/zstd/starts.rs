@@ -11,6 +11,7 @@ use super::sequences::{FrameState, Stumbled};
 use crate::codec::StreamOnly;
 use crate::codec::chunks::{ChunkList, Start};
 use crate::codec::history::UsedBytes;
+use index_format::ChunkFlags;
 
 /// A place where a chunk may start.
 #[derive(Clone, Copy)]
@@ -55,7 +56,9 @@ impl OpenChunk {
             return Ok(());
         }
         let oldest = self.base - self.reach as u64;
-        let start = from.checked_sub(oldest).ok_or("a match before the window")?;
+        let start = from
+            .checked_sub(oldest)
+            .ok_or("a match before the window")?;
         let end = (from + u64::from(length)).min(self.base) - oldest;
         self.used.mark(start as usize..end as usize);
         Ok(())
@@ -99,9 +102,15 @@ impl ChunkStarts {
     }
 
     fn start_here(&self, compressed: u64) -> Option<Start> {
-        let wanted =
-            self.list.last_start().is_none_or(|start| self.stream - start >= self.chunk_size);
-        wanted.then_some(Start { stream: self.stream, compressed, bit: 0 })
+        let wanted = self
+            .list
+            .last_start()
+            .is_none_or(|start| self.stream - start >= self.chunk_size);
+        wanted.then_some(Start {
+            stream: self.stream,
+            compressed,
+            bit: 0,
+        })
     }
 
     /// A frame starts at this compressed byte.
@@ -156,7 +165,9 @@ impl ChunkStarts {
     }
 
     fn follow_block(&mut self, block: &Compressed<'_>) -> Result<(), Stumbled> {
-        let Some((_, state)) = &mut self.frame else { return Err("a block outside of frames") };
+        let Some((_, state)) = &mut self.frame else {
+            return Err("a block outside of frames");
+        };
         match &mut self.open {
             Some(open) => {
                 open.note_tables(block);
@@ -176,14 +187,18 @@ impl ChunkStarts {
 
     /// The block ends; `content` is how much of the frame's content libzstd has made so far.
     pub(super) fn end_block(&mut self, content: u64) {
-        let Some((_, state)) = &self.frame else { return };
+        let Some((_, state)) = &self.frame else {
+            return;
+        };
         if state.position != content {
             let reason = "a block yields another length than its headers say";
             self.give_up(StreamOnly::UnknownBlocks { reason });
         }
         if self.list.is_too_long(self.stream) {
             let start = self.list.last_start().unwrap_or(0);
-            self.give_up(StreamOnly::LongChunk { length: self.stream - start });
+            self.give_up(StreamOnly::LongChunk {
+                length: self.stream - start,
+            });
         }
     }
 
@@ -200,7 +215,8 @@ impl ChunkStarts {
     /// No chunk but free ones from here on.
     fn give_up(&mut self, reason: StreamOnly) {
         self.stream_only.get_or_insert(reason);
-        self.pending.take_if(|place| matches!(place, Place::Block(_)));
+        self.pending
+            .take_if(|place| matches!(place, Place::Block(_)));
         self.open = None;
         self.history = Vec::new();
     }
@@ -211,33 +227,43 @@ impl ChunkStarts {
             None => {}
             Some(Place::Frame(start)) => {
                 self.close_open();
-                self.list.push(start, true);
+                self.list.push(start, ChunkFlags::FREE);
             }
             Some(Place::Block(start)) => self.open_inside(start, block),
         }
     }
 
     fn open_inside(&mut self, start: Start, block: Option<&Compressed<'_>>) {
-        let Some((header, state)) = &self.frame else { return };
+        let Some((header, state)) = &self.frame else {
+            return;
+        };
         let reach = state.position.min(header.window);
         if reach > MAX_HISTORY {
             let limit = MAX_HISTORY;
-            return self.give_up(StreamOnly::LargeWindow { window: header.window, limit });
+            return self.give_up(StreamOnly::LargeWindow {
+                window: header.window,
+                limit,
+            });
         }
         let head = Head {
             window: header.window,
             checksum: header.checksum,
             offsets: state.offsets,
             huffman: state.huffman.clone(),
-            tables: state.tables.each_ref().map(|table| match &table.as_ref()?.origin {
-                Origin::Described(description) => Some(description.clone()),
-                // A dictionary without a description has this one.
-                Origin::Predefined | Origin::Repeated => None,
-            }),
+            tables: state
+                .tables
+                .each_ref()
+                .map(|table| match &table.as_ref()?.origin {
+                    Origin::Described(description) => Some(description.clone()),
+                    // A dictionary without a description has this one.
+                    Origin::Predefined | Origin::Repeated => None,
+                }),
         };
         // A table of one symbol fits no dictionary; the chunk must replace it at once.
         let is_said = |field: Field| {
-            let origin = state.tables[field as usize].as_ref().map(|table| &table.origin);
+            let origin = state.tables[field as usize]
+                .as_ref()
+                .map(|table| &table.origin);
             origin != Some(&Origin::Repeated) || block.is_some_and(|block| block.replaces(field))
         };
         if head.least_history() > reach || !Field::ALL.into_iter().all(is_said) {
@@ -246,7 +272,7 @@ impl ChunkStarts {
         let (base, reach) = (state.position, reach as usize);
         self.close_open();
         self.history.drain(..self.history.len() - reach);
-        self.list.push(start, false);
+        self.list.push(start, ChunkFlags::default());
         self.open = Some(OpenChunk {
             head,
             base,

@@ -7,7 +7,7 @@
 //! candidate. Candidates are the credential sources in their order, then anonymous access.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,38 +15,14 @@ use lru::LruCache;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
-use crate::registry::challenge::Challenge;
+use crate::registry::auth_slot::{Action, Authorization, Candidate, Slot, SlotState};
+use crate::registry::challenge::{Challenge, Challenges};
 use crate::registry::credentials::{Credential, CredentialSource};
 use crate::registry::error::RegistryError;
-use crate::registry::limits::{MAX_REMEMBERED_HOSTS, MAX_REMEMBERED_SCOPES};
+use crate::registry::limits::MAX_REMEMBERED_SCOPES;
 use crate::registry::reference::Repository;
 use crate::registry::token::{self, Token, TokenRequest};
 use crate::registry::transport::Transport;
-
-/// What a request does with a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Action {
-    /// Reads.
-    Pull,
-    /// Reads and writes.
-    Push,
-}
-
-impl Action {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "pull,push",
-        }
-    }
-}
-
-/// A header to send, and which one of its slot it is.
-#[derive(Clone, Debug)]
-pub(super) struct Authorization {
-    pub(super) header: HeaderValue,
-    generation: u64,
-}
 
 /// The refused request: its header's generation, the answer's status and challenge.
 #[derive(Debug)]
@@ -54,33 +30,6 @@ pub(super) struct Refusal {
     pub(super) sent: Option<Authorization>,
     pub(super) status: u16,
     pub(super) challenge: Option<Challenge>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    state: tokio::sync::Mutex<SlotState>,
-    /// The newest generation that the registry has accepted.
-    proved: AtomicU64,
-    /// Failed attempts to obtain a header; requests that waited for one share its failure.
-    failures: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct SlotState {
-    generation: u64,
-    token: Option<Token>,
-    /// What tokens are asked for.
-    scope: Option<String>,
-    candidates: Option<Vec<Candidate>>,
-    position: usize,
-    notes: Vec<String>,
-    last_failure: Option<(String, bool)>,
-}
-
-#[derive(Debug)]
-struct Candidate {
-    name: String,
-    credential: Option<Credential>,
 }
 
 type SlotKey = (Repository, Action);
@@ -91,31 +40,27 @@ pub(super) struct Authenticator {
     transport: Arc<Transport>,
     sources: Vec<CredentialSource>,
     slots: Mutex<LruCache<SlotKey, Arc<Slot>>>,
-    challenges: Mutex<LruCache<String, Challenge>>,
+    challenges: Arc<Challenges>,
 }
 
 impl Authenticator {
-    pub(super) fn new(transport: Arc<Transport>, sources: Vec<CredentialSource>) -> Self {
-        let bounded = |limit| NonZeroUsize::new(limit).expect("the limits are not zero");
+    pub(super) fn new(
+        transport: Arc<Transport>,
+        sources: Vec<CredentialSource>,
+        challenges: Arc<Challenges>,
+    ) -> Self {
+        let limit = NonZeroUsize::new(MAX_REMEMBERED_SCOPES).expect("the limit is not zero");
         Self {
             transport,
             sources,
-            slots: Mutex::new(LruCache::new(bounded(MAX_REMEMBERED_SCOPES))),
-            challenges: Mutex::new(LruCache::new(bounded(MAX_REMEMBERED_HOSTS))),
+            slots: Mutex::new(LruCache::new(limit)),
+            challenges,
         }
     }
 
     fn slot(&self, key: &SlotKey) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.get_or_insert(key.clone(), Arc::default))
-    }
-
-    fn known_challenge(&self, host: &str) -> Option<Challenge> {
-        let mut challenges = self
-            .challenges
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        challenges.get(host).cloned()
     }
 
     /// The header to send with a request now: none as long as the registry has not asked.
@@ -126,7 +71,7 @@ impl Authenticator {
         repository: &Repository,
         action: Action,
     ) -> Result<Option<Authorization>, RegistryError> {
-        let Some(challenge) = self.known_challenge(repository.host()) else {
+        let Some(challenge) = self.challenges.of(repository.host()) else {
             return Ok(None);
         };
         let key = (repository.clone(), action);
@@ -165,17 +110,17 @@ impl Authenticator {
         action: Action,
         refusal: Refusal,
     ) -> Result<(), RegistryError> {
-        let asked_scope = scope_asked(action, refusal.challenge.as_ref());
+        let asked_scope = refusal
+            .challenge
+            .as_ref()
+            .and_then(|c| c.scope_covering(action.words()));
         let challenge = match refusal.challenge {
             Some(challenge) => {
-                let mut known = self
-                    .challenges
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                known.put(repository.host().to_owned(), challenge.clone());
+                self.challenges
+                    .remember(repository.host(), challenge.clone());
                 Some(challenge)
             }
-            None => self.known_challenge(repository.host()),
+            None => self.challenges.of(repository.host()),
         };
         let key = (repository.clone(), action);
         let slot = self.slot(&key);
@@ -354,64 +299,6 @@ impl Authenticator {
             _ => Err(challenge(format!("realm {realm:?} is not https"))),
         }
     }
-}
-
-impl SlotState {
-    fn held(&self, now: Instant) -> Option<Authorization> {
-        let token = self.token.as_ref()?;
-        let fresh = token.renew_at.is_none_or(|renew_at| now < renew_at);
-        fresh.then(|| Authorization {
-            header: token.header.clone(),
-            generation: self.generation,
-        })
-    }
-
-    fn skip_candidate(&mut self) {
-        let name = self
-            .candidates
-            .as_ref()
-            .and_then(|all| all.get(self.position))
-            .map(|candidate| candidate.name.clone());
-        self.notes
-            .extend(name.map(|name| format!("{name}: refused")));
-        self.position += 1;
-    }
-
-    fn start_over(&mut self) {
-        self.token = None;
-        self.candidates = None;
-        self.position = 0;
-        self.notes.clear();
-    }
-
-    fn shared_failure(&self, repository: &Repository) -> RegistryError {
-        let (reason, retryable) = self.last_failure.clone().unwrap_or_default();
-        RegistryError::TokenFlight {
-            host: repository.host().to_owned(),
-            reason,
-            retryable,
-        }
-    }
-}
-
-/// The scope in a challenge, where it covers the action. The registry's own words are
-/// preferred to ours: behind a proxy it may know the repository by another name.
-fn scope_asked(action: Action, challenge: Option<&Challenge>) -> Option<String> {
-    let Some(Challenge::Bearer {
-        scope: Some(asked), ..
-    }) = challenge
-    else {
-        return None;
-    };
-    let covers = asked.split_ascii_whitespace().any(|scope| {
-        scope.rsplit_once(':').is_some_and(|(_, actions)| {
-            action
-                .words()
-                .split(',')
-                .all(|need| actions.split(',').any(|a| a == need))
-        })
-    });
-    covers.then(|| asked.clone())
 }
 
 fn unauthorized(repository: &Repository, status: u16, tried: String) -> RegistryError {

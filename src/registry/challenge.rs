@@ -1,5 +1,12 @@
 //! WWW-Authenticate challenges (RFC 9110, 11.6.1), as registries use them: Bearer, Basic.
 
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+use lru::LruCache;
+
+use crate::registry::limits::MAX_REMEMBERED_HOSTS;
+
 /// How a registry asks for credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -14,6 +21,54 @@ pub(super) enum Challenge {
     },
     /// User and password with every request.
     Basic,
+}
+
+impl Challenge {
+    /// The scope asked for, where it covers all of `actions` (separated by commas). The
+    /// registry's own words are preferred to ours: behind a proxy it may know the repository
+    /// by another name.
+    pub(super) fn scope_covering(&self, actions: &str) -> Option<String> {
+        let Self::Bearer {
+            scope: Some(asked), ..
+        } = self
+        else {
+            return None;
+        };
+        let covers = asked.split_ascii_whitespace().any(|scope| {
+            scope.rsplit_once(':').is_some_and(|(_, granted)| {
+                actions
+                    .split(',')
+                    .all(|need| granted.split(',').any(|own| own == need))
+            })
+        });
+        covers.then(|| asked.clone())
+    }
+}
+
+/// What each registry asks for, remembered so that the next request is not refused first.
+/// Holds no secret, so all credentials share it.
+#[derive(Debug)]
+pub(super) struct Challenges {
+    by_host: Mutex<LruCache<String, Challenge>>,
+}
+
+impl Challenges {
+    pub(super) fn new() -> Self {
+        let limit = NonZeroUsize::new(MAX_REMEMBERED_HOSTS).expect("the limit is not zero");
+        Self {
+            by_host: Mutex::new(LruCache::new(limit)),
+        }
+    }
+
+    pub(super) fn of(&self, host: &str) -> Option<Challenge> {
+        let mut known = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(host).cloned()
+    }
+
+    pub(super) fn remember(&self, host: &str, challenge: Challenge) {
+        let mut known = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        known.put(host.to_owned(), challenge);
+    }
 }
 
 /// The challenge to answer among the values of the WWW-Authenticate headers: Bearer before
@@ -165,6 +220,26 @@ mod tests {
         ] {
             assert_eq!(one(value), None, "{value}");
         }
+    }
+
+    #[test]
+    fn a_scope_is_used_where_it_suffices() {
+        let asked = |actions: &str, scope: &str| {
+            let scope = Some(scope.to_owned());
+            let challenge = Challenge::Bearer {
+                realm: "r".to_owned(),
+                service: None,
+                scope,
+            };
+            challenge.scope_covering(actions)
+        };
+        let pull = "repository:proxy/app:pull";
+        assert_eq!(asked("pull", pull).as_deref(), Some(pull));
+        assert_eq!(asked("pull,push", pull), None);
+        let push = "repository:app:push,pull aws";
+        assert_eq!(asked("pull,push", push).as_deref(), Some(push));
+        assert_eq!(asked("pull", "registry:catalog:*"), None);
+        assert_eq!(Challenge::Basic.scope_covering("pull"), None);
     }
 
     proptest! {

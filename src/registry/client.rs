@@ -8,16 +8,18 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode, Url};
 
-use crate::registry::auth::{Action, Authenticator, Authorization, Refusal};
-use crate::registry::challenge;
+use crate::registry::auth::{Authenticator, Refusal};
+use crate::registry::auth_slot::{Action, Authorization};
+use crate::registry::challenge::{self, Challenges};
 use crate::registry::credentials::CredentialSource;
 use crate::registry::error::RegistryError;
 use crate::registry::host::{Schemes, same_origin, shown};
 use crate::registry::limits::MAX_REDIRECTS;
 use crate::registry::redirects::Redirects;
 use crate::registry::reference::Repository;
+use crate::registry::response::Response;
 use crate::registry::retry::RetryPolicy;
-use crate::registry::transport::{Outgoing, Response, Timeouts, Transport, TransportConfig};
+use crate::registry::transport::{Outgoing, Timeouts, Transport, TransportConfig};
 use crate::registry::trips::TripCounts;
 use index_format::Digest;
 
@@ -51,6 +53,7 @@ pub struct ClientConfig {
 pub struct Client {
     pub(super) transport: Arc<Transport>,
     pub(super) session: Arc<Session>,
+    challenges: Arc<Challenges>,
 }
 
 /// What was obtained with one set of credentials, and must not serve another.
@@ -91,21 +94,32 @@ impl Client {
             timeouts: config.timeouts,
             retry: config.retry,
         }));
-        let session = Session::new(Arc::clone(&transport), config.credentials);
-        Self {
-            transport,
-            session: Arc::new(session),
-        }
+        let challenges = Arc::new(Challenges::new());
+        Self::assemble(transport, challenges, config.credentials)
     }
 
-    /// This client with other credentials: it shares the connections and the counts, not
-    /// the tokens and redirect targets.
+    /// This client with other credentials: it shares the connections, the counts and what
+    /// is known about registries, not the tokens and redirect targets.
     #[must_use]
     pub fn with_credentials(&self, credentials: Vec<CredentialSource>) -> Self {
-        let session = Session::new(Arc::clone(&self.transport), credentials);
+        let (transport, challenges) = (Arc::clone(&self.transport), Arc::clone(&self.challenges));
+        Self::assemble(transport, challenges, credentials)
+    }
+
+    fn assemble(
+        transport: Arc<Transport>,
+        challenges: Arc<Challenges>,
+        credentials: Vec<CredentialSource>,
+    ) -> Self {
+        let auth = Authenticator::new(Arc::clone(&transport), credentials, Arc::clone(&challenges));
+        let session = Arc::new(Session {
+            auth,
+            redirects: Redirects::new(),
+        });
         Self {
-            transport: Arc::clone(&self.transport),
-            session: Arc::new(session),
+            transport,
+            session,
+            challenges,
         }
     }
 
@@ -222,15 +236,6 @@ impl Client {
                 self.session.redirects.put(call.repository, digest, url);
             }
             return Ok(response);
-        }
-    }
-}
-
-impl Session {
-    fn new(transport: Arc<Transport>, credentials: Vec<CredentialSource>) -> Self {
-        Self {
-            auth: Authenticator::new(transport, credentials),
-            redirects: Redirects::new(),
         }
     }
 }

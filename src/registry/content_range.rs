@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 
 use crate::registry::error::RegistryError;
 use crate::registry::limits::MAX_SKIPPED_BYTES;
-use crate::registry::transport::Response;
+use crate::registry::response::Response;
 
 /// A response positioned at the start of the wanted range.
 #[derive(Debug)]

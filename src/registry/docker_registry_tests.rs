@@ -1,7 +1,9 @@
 //! The client against a real registry: Debian's `docker-registry` (distribution 2.8), which
 //! has no referrers API, so that the fallback tag is in use.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,11 @@ impl Drop for Registry {
 
 impl Registry {
     async fn start() -> Self {
+        Self::start_with(|_| String::new()).await
+    }
+
+    /// Starts a registry; `http` gives more of its `http` section, given a directory.
+    async fn start_with(http: impl FnOnce(&Path) -> String) -> Self {
         let storage = tempfile::tempdir().unwrap();
         // Freed for the registry; nobody else is handed the same port so soon.
         let host = TcpListener::bind("127.0.0.1:0")
@@ -42,10 +49,18 @@ impl Registry {
             .unwrap()
             .to_string();
         let config = storage.path().join("config.yml");
+        let data = storage.path().join("data");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n\
-             http: {{addr: \"{host}\"}}\n",
-            storage.path().join("data").display()
+            "version: 0.1
+log: {{level: error}}
+storage:
+  filesystem: {{rootdirectory: {}}}
+\
+             http:
+  addr: \"{host}\"
+{}",
+            data.display(),
+            http(storage.path()),
         );
         std::fs::write(&config, text).unwrap();
         let process = Command::new(REGISTRY)
@@ -216,4 +231,52 @@ async fn what_is_missing_is_told_with_the_registrys_words() {
             .await
             .unwrap()
     );
+}
+
+#[tokio::test]
+async fn https_needs_a_known_authority() {
+    let mut authority_file = None;
+    let registry = Registry::start_with(|dir| {
+        let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        std::fs::write(&cert, signed.cert.pem()).unwrap();
+        std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+        let (cert_shown, key_shown) = (cert.display(), key.display());
+        let text = format!("  tls: {{certificate: {cert_shown}, key: {key_shown}}}\n");
+        authority_file = Some(cert);
+        text
+    })
+    .await;
+    let https = BTreeSet::from([registry.host.clone()]);
+    let reference = registry.reference("app:v1");
+
+    let stranger = Client::new(ClientConfig {
+        https: https.clone(),
+        ..ClientConfig::default()
+    });
+    let error = stranger.manifest(&reference).await.unwrap_err();
+    assert!(
+        !error.is_retryable() && error.to_string().contains("certificate"),
+        "{error}"
+    );
+    assert_eq!(stranger.trips().requests, 1);
+
+    let ca_files = authority_file.into_iter().collect();
+    let client = Client::new(ClientConfig {
+        https,
+        ca_files,
+        ..ClientConfig::default()
+    });
+    let content = vec![3; 2_000_000];
+    let (digest, layer) = push_image(&client, &reference, &content).await;
+    assert_eq!(client.manifest(&reference).await.unwrap().digest, digest);
+    let range = client
+        .blob_range(reference.repository(), layer, 10..1_500_000)
+        .await
+        .unwrap();
+    assert_eq!(range, &content[10..1_500_000]);
+
+    let plain = Client::new(ClientConfig::default());
+    let error = plain.manifest(&reference).await.unwrap_err();
+    assert_eq!(error.status(), Some(400), "{error}");
 }

@@ -4,62 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::registry::layout::LayoutError;
+use crate::registry::layout_error::LayoutError;
+use crate::registry::reference_error::ReferenceError;
 use index_format::Digest;
-
-/// A reference that cannot be used, with the input as it was given.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid image reference {input:?}: {problem}")]
-pub struct ReferenceError {
-    /// What the user wrote.
-    pub input: String,
-    /// What is wrong with it.
-    pub problem: ReferenceProblem,
-}
-
-/// Why a reference cannot be used, with what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReferenceProblem {
-    /// Nothing, or nothing before the tag.
-    #[error("the repository name is empty; write it as [HOST/]NAME[:TAG][@sha256:DIGEST]")]
-    Empty,
-    /// `https://` or the like in front.
-    #[error("leave out {0:?}: a reference has no scheme")]
-    Scheme(String),
-    /// A host that is none.
-    #[error("{0:?} is not a host name; write HOST, HOST:PORT or [IPV6]:PORT")]
-    Host(String),
-    /// A capital letter in the repository.
-    #[error("the repository must be lower case; did you mean {0:?}?")]
-    UpperCase(String),
-    /// A path component outside the grammar.
-    #[error(
-        "{0:?} is not a repository path component; use a-z and 0-9, separated by single \
-         '.', one or two '_', or any number of '-'"
-    )]
-    Component(String),
-    /// More than 255 bytes of host and repository.
-    #[error("host and repository take {0} bytes, the limit is 255")]
-    TooLong(usize),
-    /// 64 hexadecimal digits are an image ID, not a repository.
-    #[error("this is an image ID, not a repository; write NAME@sha256:{0}")]
-    ImageId(String),
-    /// A tag outside the grammar.
-    #[error(
-        "{0:?} is not a tag; use up to 128 of A-Z, a-z, 0-9, '_', '.' and '-', \
-         not starting with '.' or '-'"
-    )]
-    Tag(String),
-    /// A digest of another algorithm.
-    #[error("digest algorithm {0:?} is not supported; use the image's sha256 digest")]
-    Algorithm(String),
-    /// A sha256 digest of the wrong shape.
-    #[error("{0:?} is not a digest; write sha256: and 64 lower-case hexadecimal digits")]
-    Digest(String),
-    /// `oci:` without a directory.
-    #[error("the layout directory is missing; write oci:DIR[:TAG] or oci:DIR@sha256:DIGEST")]
-    NoDirectory,
-}
 
 /// What was being waited for when a limit passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +215,15 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// A failed connection. The URL is left out of the client's error: its query may hold a
+    /// signature.
+    pub(super) fn connection(at: &str, error: reqwest::Error) -> Self {
+        Self::Connection {
+            at: at.to_owned(),
+            source: error.without_url(),
+        }
+    }
+
     /// True when the manifest, blob or repository does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {
@@ -290,7 +246,7 @@ impl RegistryError {
     /// True when the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Connection { source, .. } => !source.is_builder(),
+            Self::Connection { source, .. } => !source.is_builder() && !is_distrust(source),
             Self::Timeout { .. } | Self::ShortBody { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
             Self::TokenFlight { retryable, .. } => *retryable,
@@ -335,6 +291,34 @@ impl RegistryError {
             _ => None,
         }
     }
+}
+
+/// True when the server's certificate is refused for a reason that time does not change. A
+/// wrong clock does pass: edge devices boot without one.
+fn is_distrust(error: &reqwest::Error) -> bool {
+    use rustls::CertificateError as E;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        let tls = inner.downcast_ref::<rustls::Error>();
+        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+            return !matches!(
+                reason,
+                E::Expired
+                    | E::ExpiredContext { .. }
+                    | E::NotValidYet
+                    | E::NotValidYetContext { .. }
+            );
+        }
+        // An I/O error's own source is that of the error it wraps, which would be skipped.
+        cause = match inner
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped),
+            None => inner.source(),
+        };
+    }
+    false
 }
 
 /// An error and its causes on one line: reqwest's own text names only the outermost.

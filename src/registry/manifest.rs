@@ -10,7 +10,7 @@ use crate::registry::error::RegistryError;
 use crate::registry::limits::MAX_MANIFEST_BYTES;
 use crate::registry::media;
 use crate::registry::reference::{Reference, Repository};
-use crate::registry::transport::Response;
+use crate::registry::response::Response;
 use index_format::Digest;
 
 /// The registry's own idea of the digest (distribution specification).

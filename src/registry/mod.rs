@@ -12,11 +12,13 @@
 //! and `retry` decides what is worth another attempt.
 
 mod auth;
+mod auth_slot;
 mod blob;
 mod challenge;
 mod client;
 mod content_range;
 mod credentials;
+mod dns;
 #[cfg(test)]
 mod docker_registry_tests;
 mod error;
@@ -24,13 +26,17 @@ mod fallback;
 mod host;
 mod image_source;
 mod layout;
+mod layout_directory;
+mod layout_error;
 pub mod limits;
 mod manifest;
 pub mod media;
 mod push;
 mod redirects;
 mod reference;
+mod reference_error;
 mod referrers;
+mod response;
 mod retry;
 mod source;
 #[cfg(test)]
@@ -44,13 +50,15 @@ mod trips;
 pub use blob::{BlobRef, BlobStream};
 pub use client::{Client, ClientConfig};
 pub use credentials::{Credential, CredentialSource};
-pub use error::{ReferenceError, ReferenceProblem, RegistryError};
+pub use error::{RegistryError, Waiting};
 pub use image_source::ImageSource;
 pub use index_format::Digest;
-pub use layout::{Layout, LayoutError};
+pub use layout::Layout;
+pub use layout_error::LayoutError;
 pub use manifest::{Manifest, ManifestTarget};
 pub use oci_spec::image::Descriptor;
 pub use reference::{Reference, Repository};
+pub use reference_error::{ReferenceError, ReferenceProblem};
 pub use retry::RetryPolicy;
 pub use source::Source;
 pub use transport::Timeouts;

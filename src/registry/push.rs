@@ -5,7 +5,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::registry::auth::Action;
+use crate::registry::auth_slot::Action;
 use crate::registry::blob::BlobRef;
 use crate::registry::client::{Call, Client, redirect_target};
 use crate::registry::error::RegistryError;

@@ -14,7 +14,7 @@ use crate::registry::limits::{MAX_REFERRERS_BYTES, MAX_REFERRERS_PAGES};
 use crate::registry::manifest::ManifestTarget;
 use crate::registry::media;
 use crate::registry::reference::Repository;
-use crate::registry::transport::Response;
+use crate::registry::response::Response;
 use index_format::Digest;
 
 /// The tag under which clients list the referrers of a manifest at registries without the

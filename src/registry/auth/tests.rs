@@ -367,7 +367,7 @@ async fn credentials_only_go_to_encrypted_token_services() {
         timeouts: crate::registry::Timeouts::default(),
         retry: crate::registry::RetryPolicy::default(),
     });
-    let auth = Authenticator::new(Arc::new(transport), Vec::new());
+    let auth = Authenticator::new(Arc::new(transport), Vec::new(), Arc::new(Challenges::new()));
     let repository = |name: &str| {
         let reference: crate::registry::Reference = name.parse().unwrap();
         reference.repository().clone()
@@ -379,21 +379,4 @@ async fn credentials_only_go_to_encrypted_token_services() {
         let error = auth.realm(&remote, realm).unwrap_err();
         assert!(matches!(error, RegistryError::Challenge { .. }), "{error}");
     }
-}
-
-#[test]
-fn a_challenges_scope_is_used_where_it_suffices() {
-    let challenge = |scope: &str| Challenge::Bearer {
-        realm: "r".to_owned(),
-        service: None,
-        scope: Some(scope.to_owned()),
-    };
-    let asked = |action, scope| scope_asked(action, Some(&challenge(scope)));
-    let pull = "repository:proxy/app:pull";
-    assert_eq!(asked(Action::Pull, pull).as_deref(), Some(pull));
-    assert_eq!(asked(Action::Push, pull), None);
-    let push = "repository:app:push,pull aws";
-    assert_eq!(asked(Action::Push, push).as_deref(), Some(push));
-    assert_eq!(asked(Action::Pull, "registry:catalog:*"), None);
-    assert_eq!(scope_asked(Action::Pull, Some(&Challenge::Basic)), None);
 }

@@ -2,6 +2,9 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::registry::layout_directory::REF_NAME;
+use crate::registry::limits::MAX_MANIFEST_BYTES;
+use crate::registry::media;
 use crate::registry::{Client, ClientConfig, ImageSource, Source};
 
 const TYPE: &str = "application/vnd.brisk.index.v1";
@@ -161,7 +164,7 @@ async fn ranges_and_digests_are_checked() {
     };
     assert!(layout.blob(absent).await.unwrap_err().is_not_found());
 
-    std::fs::write(layout.blob_path(blob.digest), b"0123456780").unwrap();
+    std::fs::write(layout.directory.blob_path(blob.digest), b"0123456780").unwrap();
     let error = layout.blob(blob).await.unwrap_err();
     assert!(
         matches!(error, RegistryError::DigestMismatch { .. }),
@@ -254,7 +257,7 @@ async fn a_fifo_does_not_block() {
         digest: Digest::of(b"x"),
         size: 1,
     };
-    let path = layout.blob_path(blob.digest);
+    let path = layout.directory.blob_path(blob.digest);
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let read = tokio::time::timeout(std::time::Duration::from_secs(5), layout.blob(blob));
     let error = read.await.unwrap().unwrap_err();

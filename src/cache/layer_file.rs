@@ -65,6 +65,10 @@ impl LayerFile {
             .clone()
     }
 
+    pub(super) fn stream(&self) -> &LocalStream {
+        &self.stream
+    }
+
     pub(super) fn set_key(&self, key: LayerKey) {
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }
@@ -94,7 +98,7 @@ impl LayerFile {
     }
 
     /// Holds a range for reading; `None` unless every leaf of it is there and verified.
-    pub fn pin(&self, range: Range<u64>) -> Option<Pinned> {
+    pub fn pin(self: &Arc<Self>, range: Range<u64>) -> Option<Pinned> {
         if range.end > self.stream_size() {
             return None;
         }
@@ -105,7 +109,7 @@ impl LayerFile {
         }
         table.pin(leaves.clone());
         drop(table);
-        Some(Pinned::new(self.stream.clone(), leaves, range))
+        Some(Pinned::new(self.clone(), leaves, range))
     }
 
     /// Leaves of the range that are there but have to be verified again.

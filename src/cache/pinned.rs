@@ -4,22 +4,23 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::local_stream::LocalStream;
+use super::LayerFile;
 
 /// Verified bytes on disk. They stay there until this is dropped; without it a leaf punched
 /// between the look at the bitmap and the read would be served as zeros.
 #[derive(Debug)]
 pub struct Pinned {
-    stream: Arc<LocalStream>,
+    /// Keeps the layer in use: the pins live in its memory.
+    file: Arc<LayerFile>,
     leaves: Range<u64>,
     range: Range<u64>,
 }
 
 impl Pinned {
     /// The leaves are pinned already; this takes the pin over.
-    pub(super) fn new(stream: Arc<LocalStream>, leaves: Range<u64>, range: Range<u64>) -> Pinned {
+    pub(super) fn new(file: Arc<LayerFile>, leaves: Range<u64>, range: Range<u64>) -> Pinned {
         Pinned {
-            stream,
+            file,
             leaves,
             range,
         }
@@ -42,18 +43,18 @@ impl Pinned {
                 "read outside the pin",
             ));
         }
-        self.stream.read_at(buffer, offset)
+        self.file.stream().read_at(buffer, offset)
     }
 
     /// Lets the kernel forget the pages of the range: the reader keeps its own copy of what
     /// was just answered.
     pub fn drop_pages(&self) {
-        self.stream.drop_pages(self.range());
+        self.file.stream().drop_pages(self.range());
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.stream.table().unpin(&self.leaves);
+        self.file.stream().table().unpin(&self.leaves);
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::flight::{Flight, Landing, Outcome};
-use super::{Cause, Closing, Layer, Resources};
+use super::{Cause, Closing, Layer, Permit, Resources};
 
 /// Runs fetched or decoded at a time: some arriving, some being decoded, the next one asked for.
 const MAX_RUNS: usize = 8;
@@ -110,7 +110,10 @@ struct Fetcher {
     running: JoinSet<Report>,
     /// Chunks that arrived corrupt, by layer.
     corrupt: HashSet<(usize, u32)>,
-    pause: Option<Duration>,
+    /// What to wait after the next failure; longer from one to the next.
+    pause: Duration,
+    /// A request has failed since the last pause.
+    failed: bool,
     no_room: bool,
     /// A run has ended well since the pass began.
     progress: bool,
@@ -123,7 +126,8 @@ impl Fetcher {
             stopped,
             running: JoinSet::new(),
             corrupt: HashSet::new(),
-            pause: None,
+            pause: FIRST_PAUSE,
+            failed: false,
             no_room: false,
             progress: false,
         }
@@ -158,24 +162,28 @@ impl Fetcher {
                 return BackgroundOutcome::NoRoom;
             }
             self.close_complete().await;
-            if self.layers.iter().all(|layer| layer.file().is_complete()) {
-                return BackgroundOutcome::Complete;
+            let poisoned = |layer: &Arc<Layer>| layer.closing() == Closing::Poisoned;
+            let done = |layer: &Arc<Layer>| layer.file().is_complete() || poisoned(layer);
+            if self.layers.iter().all(done) {
+                return match self.layers.iter().any(poisoned) {
+                    true => BackgroundOutcome::Corrupt,
+                    false => BackgroundOutcome::Complete,
+                };
             }
             if asked == 0 && !self.corrupt.is_empty() {
                 return BackgroundOutcome::Corrupt;
             }
-            self.wait(asked).await;
+            if !self.progress {
+                self.rest().await;
+            }
         }
     }
 
-    /// After a pass without success: waits for better times.
-    async fn wait(&mut self, asked: u32) {
-        if asked > 0 && self.progress {
-            return;
-        }
-        let pause = self.pause.unwrap_or(FIRST_PAUSE);
-        tokio::time::sleep(pause).await;
-        self.pause = Some((pause * 2).min(LONGEST_PAUSE));
+    /// Waits for better times, longer each time.
+    async fn rest(&mut self) {
+        self.failed = false;
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     /// Asks for everything that one layer lacks; says how many runs that were.
@@ -196,8 +204,8 @@ impl Fetcher {
             while let Some(Ok(report)) = self.running.try_join_next() {
                 self.settle(report);
             }
-            if let Some(pause) = self.pause {
-                tokio::time::sleep(pause).await;
+            if self.failed {
+                self.rest().await;
             }
         }
         asked
@@ -210,6 +218,9 @@ impl Fetcher {
         layer: &Arc<Layer>,
         next: &mut u32,
     ) -> Option<Vec<u32>> {
+        if layer.closing() == Closing::Poisoned {
+            return None;
+        }
         let limit = layer.gate().request_bytes();
         let mut chunks = Vec::new();
         let mut start = 0;
@@ -254,9 +265,9 @@ impl Fetcher {
             // Only now, so that no reader waits for something that waits for readers.
             let claim = layer.flights().claim(run.numbers(), |free| layer.runs(free, u64::MAX));
             let Ok((flights, _)) = claim else { return };
-            let mut permit = Some(permit);
-            for flight in flights {
-                self.spawn(number, layer, flight, permit.take());
+            // Further ones, where others took chunks between, are for the next pass.
+            if let Some(flight) = flights.into_iter().next() {
+                self.spawn(number, layer, flight, permit);
             }
         }
     }
@@ -266,11 +277,11 @@ impl Fetcher {
         number: usize,
         layer: &Arc<Layer>,
         flight: Flight,
-        permit: Option<super::Permit>,
+        permit: Permit,
     ) {
         let chunks = flight.run.numbers().collect();
         let landing = flight.landing();
-        let fly = layer.clone().fly(flight, Cause::Background, permit);
+        let fly = layer.clone().fly(flight, Cause::Background, Some(permit));
         self.running.spawn(async move {
             let (outcome, ()) = futures_util::future::join(Landing::outcome(landing), fly).await;
             Report { layer: number, chunks, outcome }
@@ -294,7 +305,7 @@ impl Fetcher {
             Outcome::Decoded(run) => {
                 self.no_room |= run.no_room;
                 if run.wrong().next().is_none() {
-                    self.pause = None;
+                    self.pause = FIRST_PAUSE;
                     self.progress = true;
                     return;
                 }
@@ -302,9 +313,8 @@ impl Fetcher {
                 self.corrupt.extend(corrupt);
             }
             Outcome::Failed(_, error) if error.is_unavailable() => {
-                let pause = self.pause.map_or(FIRST_PAUSE, |pause| pause * 2);
-                self.pause = Some(pause.min(LONGEST_PAUSE));
-                tracing::debug!(%error, ?pause, "background pauses");
+                self.failed = true;
+                tracing::debug!(%error, pause = ?self.pause, "background pauses");
             }
             Outcome::Failed(_, error) => {
                 tracing::warn!(%error, "background gives up on some chunks");

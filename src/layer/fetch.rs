@@ -142,7 +142,14 @@ impl Layer {
 
     /// The layer's checkpoint section, loaded when it is first needed.
     pub(super) async fn checkpoints(&self, cause: Cause) -> Result<Arc<Checkpoints>, ReadError> {
-        let load = || self.checkpoint_source().load();
+        let load = || async {
+            let after = self.policy().attempt_limit;
+            let load = tokio::time::timeout(after, self.checkpoint_source().load());
+            load.await.unwrap_or_else(|_| {
+                let blob = format!("the checkpoints of {}", self.digest());
+                Err(BlobError::TimedOut { blob, range: 0..0, after }.into())
+            })
+        };
         let loaded = self.loaded_checkpoints().get_or_try_init(|| async {
             let retry = |error: &CheckpointError| error.is_retryable();
             let loaded = self.with_retries(cause, load, retry, |_| None).await;

@@ -73,7 +73,8 @@ impl FetchGate {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let pause = match self.lock().admit(cause, bytes) {
+            let admitted = self.lock().admit(cause, bytes);
+            let pause = match admitted {
                 Ok(delivered_before) => {
                     place.leave(true);
                     let (gate, started) = (self.clone(), Instant::now());

@@ -219,11 +219,9 @@ impl Layer {
             // Only now, so that no reader waits for something that waits for readers.
             let claimed = self.flights().claim([number], |free| self.runs(free, 0));
             let Ok((flights, _)) = claimed else { return };
-            for flight in flights {
-                let layer = self.clone();
-                let flight = layer.fly(flight, Cause::ReadAhead, Some(permit));
-                self.resources().runtime.spawn(flight);
-                break;
+            if let Some(flight) = flights.into_iter().next() {
+                let fly = self.clone().fly(flight, Cause::ReadAhead, Some(permit));
+                self.resources().runtime.spawn(fly);
             }
         }
     }

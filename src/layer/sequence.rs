@@ -65,7 +65,7 @@ mod tests {
         }
         assert_eq!(asked[0], 300..1300);
         assert!(asked.windows(2).all(|pair| pair[0].end == pair[1].start));
-        assert_eq!(asked.len(), 20);
+        assert!((15..=20).contains(&asked.len()), "{}", asked.len());
     }
 
     #[test]

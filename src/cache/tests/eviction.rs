@@ -132,3 +132,19 @@ fn an_evicted_idle_layer_is_whole_again_when_opened() {
         assert_eq!(read(&back, leaf), Some(content(1, leaf, LEAF_SIZE)));
     }
 }
+
+#[test]
+fn a_pin_outlives_its_handle() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = open(directory.path(), 20);
+    let file = layer(&cache, 1, 20);
+    (0..20).for_each(|leaf| assert_eq!(store(&file, 1, leaf, Priority::Demand), Stored::Kept));
+    let pinned = file.pin(5 * LEAF_SIZE..6 * LEAF_SIZE).unwrap();
+    // With the last handle gone the layer would be the first to be evicted from.
+    drop(file);
+    let other = layer(&cache, 2, 40);
+    (0..40).for_each(|leaf| { store(&other, 2, leaf, Priority::Demand); });
+    let mut bytes = vec![0; LEAF_SIZE as usize];
+    pinned.read_at(5 * LEAF_SIZE, &mut bytes).unwrap();
+    assert_eq!(bytes, content(1, 5, LEAF_SIZE));
+}

@@ -36,7 +36,7 @@ fn store(file: &LayerFile, name: u8, leaf: u64, priority: Priority) -> Stored {
 }
 
 /// Reads one leaf through a pin; `None` when it is not there.
-fn read(file: &LayerFile, leaf: u64) -> Option<Vec<u8>> {
+fn read(file: &Arc<LayerFile>, leaf: u64) -> Option<Vec<u8>> {
     let length = leaf_length(file.stream_size(), leaf);
     let start = leaf * LEAF_SIZE;
     let pinned = file.pin(start..start + length)?;

@@ -168,7 +168,8 @@ impl World {
                 self.cache = Some(Cache::open(&self.root, Budget::Bytes(BUDGET)).unwrap());
             }
             Step::Remove(layer) => {
-                let open = self.files.contains_key(&layer);
+                let pinned = self.pins.iter().any(|(pinned, _)| *pinned == layer);
+                let open = pinned || self.files.contains_key(&layer);
                 let removed = self.cache().remove(&key(layer));
                 assert!(!open || removed.is_err_and(|error| error.is_in_use()));
             }

@@ -1,4 +1,5 @@
 //! Reads that wait: they can be killed, and they hold up nobody else. Needs root and /dev/fuse.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests wait for other processes and the kernel"

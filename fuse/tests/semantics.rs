@@ -380,7 +380,7 @@ fn nothing_can_be_changed() {
     read_only(symlink("x", path("new")));
     read_only(fs::set_permissions(
         path("big"),
-        PermissionsExt::from_mode(0),
+        PermissionsExt::from_mode(0o000),
     ));
     read_only(File::options().append(true).open(path("big")).map(drop));
     let set = setxattr(path("big"), "user.a", b"1", XattrFlags::empty());

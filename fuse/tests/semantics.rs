@@ -589,3 +589,16 @@ fn reads_that_wait_cannot_congest_the_mount() {
         assert_eq!(fs::read_to_string(path).unwrap().trim(), "65535", "{limit}");
     }
 }
+
+#[test]
+fn a_settled_mount_closes_without_a_request() {
+    let served = Served::new(image());
+    fuse::settle(&served.index, served.mount.path()).unwrap();
+    assert_eq!(served.requests.of(RequestKind::Other), 1, "the one flush");
+    let requests = served.requests.of(RequestKind::Open);
+    for path in ["big", "etc/passwd", "big"] {
+        drop(File::open(served.join(path)).unwrap());
+    }
+    assert_eq!(served.requests.of(RequestKind::Other), 1);
+    assert_eq!(served.requests.of(RequestKind::Open), requests);
+}

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use fuse::init::InitRequest;
-use fuse::{Content, Done, MountOptions, MountedTree, Piece, Session, WaitingReads};
+use fuse::{Content, Done, MountOptions, MountedTree, Piece, Session, WaitingReads, settle};
 use index_format::Index;
 use nix::fcntl::OFlag;
 
@@ -62,7 +62,7 @@ fn server_process() {
         return;
     };
     let directory = Path::new(&directory);
-    let index = Index::open(fs::read(directory.join("index")).unwrap()).unwrap();
+    let index = index_in(directory);
     let memory = Arc::new(Memory::new(vec![
         fs::read(directory.join("stream")).unwrap(),
     ]));
@@ -74,6 +74,10 @@ fn server_process() {
     let resuming = env::var(RESUMING).unwrap() == "yes";
     let session = Session::adopt(device, &init, tree, options(2, resuming, &waiting)).unwrap();
     session.run().unwrap();
+}
+
+fn index_in(directory: &Path) -> Index {
+    Index::open(fs::read(directory.join("index")).unwrap()).unwrap()
 }
 
 /// A server in another process; killed and reaped when it goes.
@@ -128,15 +132,6 @@ fn prepare() -> (tempfile::TempDir, Mount) {
     (directory, mount)
 }
 
-/// Waits for the first server, and has the kernel learn that closing needs no request. Until it
-/// has, a process that starts a server while files of the mount are open in it waits for itself:
-/// exec closes the files, which asks the server.
-fn until_served(mount: &Mount) {
-    until("the first server", || {
-        File::open(mount.join("file-0")).is_ok()
-    });
-}
-
 fn can_resend(mount: &Mount) -> bool {
     let can = InitRequest::parse(&mount.init).unwrap().can_resend();
     if !can {
@@ -152,7 +147,7 @@ fn a_read_in_flight_is_answered_by_the_next_server() {
         return;
     }
     let first = Server::start(&mount, directory.path(), 60_000, false);
-    until_served(&mount);
+    settle(&index_in(directory.path()), mount.path()).unwrap();
     let path = mount.join("file-1");
     let buffered = thread::spawn(move || fs::read(path));
     let path = mount.join("file-2");
@@ -207,7 +202,7 @@ fn twenty_kills_lose_nothing() {
     let stop = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicU64::new(0));
     let mut server = Server::start(&mount, directory.path(), 5, false);
-    until_served(&mount);
+    settle(&index_in(directory.path()), mount.path()).unwrap();
     let readers: Vec<_> = (0..FILES)
         .map(|number| {
             let path = mount.join(&format!("file-{number}"));

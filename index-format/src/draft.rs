@@ -52,6 +52,8 @@ pub(crate) struct DraftNode<'a> {
     pub(crate) implicit: bool,
     /// Sorted by name, names unique.
     pub(crate) xattrs: Vec<(&'a [u8], &'a [u8])>,
+    /// Of a regular file's content, where known.
+    pub(crate) digest: Option<&'a Digest>,
     pub(crate) content: DraftContent<'a>,
 }
 
@@ -61,16 +63,11 @@ pub(crate) enum DraftContent<'a> {
     /// Entries sorted by name.
     Directory(Vec<DraftEntry<'a>>),
     /// A file in one piece.
-    Whole {
-        size: u64,
-        stream_offset: u64,
-        digest: Option<Digest>,
-    },
+    Whole { size: u64, stream_offset: u64 },
     /// A file with holes.
     Sparse {
         size: u64,
         extents: Cow<'a, [Extent]>,
-        digest: Option<Digest>,
     },
     /// A symlink or foreign link.
     Link { kind: FileKind, target: &'a [u8] },

@@ -2,15 +2,10 @@
 
 use crate::digest::Digest;
 use crate::error::FormatError;
-use crate::extent::Extent;
 use crate::header::{Compression, Features, Header, IndexKind};
-use crate::inode::{FileKind, Inode, InodeNumber};
-use crate::offset::{FileOffset, StreamOffset};
-use crate::record::{
-    ChunkRecord, ContentDigestRecord, DigestRecord, EntryRecord, ExtentRecord, FLAG_SPARSE,
-    InodeRecord, LayerRecord, XattrRecord, XattrSetRecord, range_of,
-};
-use crate::section::SectionId;
+use crate::inode::{FileKind, InodeNumber};
+use crate::record::{EntryRecord, InodeRecord};
+use crate::section::{Records, SectionId};
 use std::fmt;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -25,23 +20,6 @@ pub struct Index {
 struct Inner {
     bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
     header: Header,
-}
-
-/// A layer of a merged index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MergedLayer {
-    /// The layer blob's digest.
-    pub layer_digest: Digest,
-    /// The digest of the layer's tar.
-    pub diff_id: Digest,
-    /// The identity of the layer's index that was merged.
-    pub index_digest: Digest,
-    /// Bytes of the layer's blob.
-    pub compressed_size: u64,
-    /// Bytes of the layer's stream.
-    pub stream_size: u64,
-    /// How the blob is compressed.
-    pub compression: Compression,
 }
 
 impl Index {
@@ -193,37 +171,6 @@ impl Index {
         (self.section_length(SectionId::Entries) / size_of::<EntryRecord>() as u64) as u32
     }
 
-    pub(crate) fn inode_record(&self, inode: InodeNumber) -> Result<&InodeRecord, FormatError> {
-        let position = inode
-            .0
-            .checked_sub(1)
-            .ok_or(FormatError::NoSuchInode(inode.0))?;
-        self.records::<InodeRecord>(SectionId::Inodes)?
-            .get(position as usize)
-            .ok_or(FormatError::NoSuchInode(inode.0))
-    }
-
-    /// The attributes of an inode.
-    ///
-    /// # Errors
-    /// A number that the index does not have, or a damaged record.
-    pub fn inode(&self, inode: InodeNumber) -> Result<Inode, FormatError> {
-        Inode::from_record(inode, self.inode_record(inode)?)
-    }
-
-    /// The target of a symlink, or the path that a [`FileKind::ForeignLink`] links to.
-    ///
-    /// # Errors
-    /// An inode that is neither, or a damaged record.
-    pub fn symlink_target(&self, inode: InodeNumber) -> Result<&[u8], FormatError> {
-        let record = self.inode_record(inode)?;
-        if !FileKind::from_number(record.kind).is_some_and(FileKind::has_target) {
-            return Err(FormatError::NotLink(inode.0));
-        }
-        let (offset, length) = range_of(record.place);
-        self.pool_bytes(offset, length)
-    }
-
     /// Bytes of the pool.
     pub(crate) fn pool_bytes(&self, offset: u32, length: u32) -> Result<&[u8], FormatError> {
         let pool = self.section(SectionId::Names)?;
@@ -236,48 +183,6 @@ impl Index {
                 value: u64::from(offset) + u64::from(length),
                 limit: pool.len() as u64,
             })
-    }
-
-    /// Where a regular file's bytes are in its layer's stream, in the file's order. What no
-    /// extent covers is zeros. An empty file has none, an ordinary one has one.
-    ///
-    /// # Errors
-    /// An inode that is no regular file, or a damaged record.
-    pub fn extents(&self, inode: InodeNumber) -> Result<Vec<Extent>, FormatError> {
-        let record = self.inode_record(inode)?;
-        if record.kind != FileKind::Regular.number() {
-            return Err(FormatError::NotRegular(inode.0));
-        }
-        if record.flags & FLAG_SPARSE == 0 {
-            let whole = Extent {
-                file_offset: FileOffset(0),
-                stream_offset: StreamOffset(record.place.get()),
-                length: record.size.get(),
-            };
-            return Ok(if whole.length == 0 {
-                Vec::new()
-            } else {
-                vec![whole]
-            });
-        }
-        let records = self.extent_records(record)?;
-        Ok(records
-            .iter()
-            .map(|record| Extent {
-                file_offset: FileOffset(record.file_offset.get()),
-                stream_offset: StreamOffset(record.stream_offset.get()),
-                length: record.length.get(),
-            })
-            .collect())
-    }
-
-    /// The extent records of a sparse file.
-    pub(crate) fn extent_records(
-        &self,
-        record: &InodeRecord,
-    ) -> Result<&[ExtentRecord], FormatError> {
-        let (first, count) = range_of(record.place);
-        range(self.records(SectionId::Extents)?, first, count, "extent")
     }
 
     /// The inode at `path`, without following symlinks; the empty path is the root. Components
@@ -301,62 +206,6 @@ impl Index {
             }
         }
         Ok(Some(at))
-    }
-
-    /// The digest of leaf `leaf`, which covers the stream from `leaf * LEAF_SIZE` on.
-    ///
-    /// # Errors
-    /// A leaf that the stream does not have.
-    pub fn leaf_digest(&self, leaf: u64) -> Result<Digest, FormatError> {
-        let leaves = self.records::<DigestRecord>(SectionId::Leaves)?;
-        usize::try_from(leaf)
-            .ok()
-            .and_then(|leaf| leaves.get(leaf))
-            .map(|record| Digest::from_bytes(record.digest))
-            .ok_or(FormatError::OutOfRange {
-                what: "leaf",
-                value: leaf,
-                limit: leaves.len() as u64,
-            })
-    }
-
-    /// The digest of a regular file's content, where the builder recorded it and the cold
-    /// section is here.
-    pub fn content_digest(&self, inode: InodeNumber) -> Option<Digest> {
-        let records = self
-            .records::<ContentDigestRecord>(SectionId::ContentDigests)
-            .ok()?;
-        let position = records
-            .binary_search_by_key(&inode.0, |record| record.inode.get())
-            .ok()?;
-        Some(Digest::from_bytes(records[position].digest))
-    }
-
-    /// The layers of a merged index, bottom first; none in a layer's index.
-    ///
-    /// # Errors
-    /// A damaged record.
-    pub fn layers(&self) -> Result<Vec<MergedLayer>, FormatError> {
-        self.records::<LayerRecord>(SectionId::Layers)?
-            .iter()
-            .zip(0..)
-            .map(|(record, number)| {
-                Ok(MergedLayer {
-                    layer_digest: Digest::from_bytes(record.layer_digest),
-                    diff_id: Digest::from_bytes(record.diff_id),
-                    index_digest: Digest::from_bytes(record.index_digest),
-                    compressed_size: record.compressed_size.get(),
-                    stream_size: record.stream_size.get(),
-                    compression: Compression::from_number(record.compression).ok_or(
-                        FormatError::Record {
-                            section: SectionId::Layers,
-                            record: number,
-                            problem: "unknown compression",
-                        },
-                    )?,
-                })
-            })
-            .collect()
     }
 }
 
@@ -389,76 +238,20 @@ pub(crate) fn range<'a, T>(
 
 /// Refuses sections that are no whole number of records, or larger than their limit.
 fn check_record_sizes(header: &Header) -> Result<(), FormatError> {
-    use crate::limit as max;
-    let whole = |section: SectionId, size: usize, limit: u64, what: &'static str| {
+    for section in SectionId::ALL {
         let length = header.section(section).length;
+        let Records { size, limit, what } = section.records();
         if !length.is_multiple_of(size as u64) {
-            let problem = "is not a whole number of records";
+            let section = section.number();
             return Err(FormatError::Section {
-                section: section.number(),
-                problem,
+                section,
+                problem: "is not a whole number of records",
             });
         }
         let value = length / size as u64;
         if value > limit {
             return Err(FormatError::Limit { what, value, limit });
         }
-        Ok(())
-    };
-    whole(
-        SectionId::Inodes,
-        size_of::<InodeRecord>(),
-        max::MAX_INODES.into(),
-        "inodes",
-    )?;
-    whole(
-        SectionId::Entries,
-        size_of::<EntryRecord>(),
-        max::MAX_ENTRIES.into(),
-        "entries",
-    )?;
-    whole(SectionId::Names, 1, max::MAX_POOL_SIZE, "bytes of names")?;
-    whole(
-        SectionId::XattrSets,
-        size_of::<XattrSetRecord>(),
-        max::MAX_INODES.into(),
-        "xattr sets",
-    )?;
-    whole(
-        SectionId::Xattrs,
-        size_of::<XattrRecord>(),
-        max::MAX_ENTRIES.into(),
-        "xattrs",
-    )?;
-    whole(
-        SectionId::Extents,
-        size_of::<ExtentRecord>(),
-        max::MAX_EXTENTS.into(),
-        "extents",
-    )?;
-    whole(
-        SectionId::Chunks,
-        size_of::<ChunkRecord>(),
-        max::MAX_CHUNKS + 1,
-        "chunk records",
-    )?;
-    whole(
-        SectionId::Leaves,
-        size_of::<DigestRecord>(),
-        max::MAX_CHUNKS,
-        "leaves",
-    )?;
-    whole(
-        SectionId::Layers,
-        size_of::<LayerRecord>(),
-        max::MAX_LAYERS as u64,
-        "layers",
-    )?;
-    let digests = size_of::<ContentDigestRecord>();
-    whole(
-        SectionId::ContentDigests,
-        digests,
-        max::MAX_INODES.into(),
-        "content digests",
-    )
+    }
+    Ok(())
 }

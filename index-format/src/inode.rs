@@ -1,7 +1,9 @@
 //! Inodes as readers see them.
 
 use crate::error::FormatError;
-use crate::record::{FLAG_IMPLICIT, FLAG_OPAQUE, FLAG_SPARSE, InodeRecord};
+use crate::index::Index;
+use crate::record::{FLAG_IMPLICIT, FLAG_OPAQUE, FLAG_SPARSE, InodeRecord, range_of};
+use crate::section::SectionId;
 use std::fmt;
 
 /// The number of an inode within one index; also its nodeid on a mount of that index.
@@ -159,7 +161,7 @@ impl Inode {
             inode: number.0,
             problem: "unknown kind",
         })?;
-        let (low, high) = crate::record::range_of(record.place);
+        let (low, high) = range_of(record.place);
         let device = if kind.is_device() {
             Device {
                 major: low,
@@ -188,5 +190,38 @@ impl Inode {
             has_xattrs: record.xattr_set.get() != 0,
             parent: InodeNumber(record.parent.get()),
         })
+    }
+}
+
+impl Index {
+    pub(crate) fn inode_record(&self, inode: InodeNumber) -> Result<&InodeRecord, FormatError> {
+        let position = inode
+            .0
+            .checked_sub(1)
+            .ok_or(FormatError::NoSuchInode(inode.0))?;
+        self.records::<InodeRecord>(SectionId::Inodes)?
+            .get(position as usize)
+            .ok_or(FormatError::NoSuchInode(inode.0))
+    }
+
+    /// The attributes of an inode.
+    ///
+    /// # Errors
+    /// A number that the index does not have, or a damaged record.
+    pub fn inode(&self, inode: InodeNumber) -> Result<Inode, FormatError> {
+        Inode::from_record(inode, self.inode_record(inode)?)
+    }
+
+    /// The target of a symlink, or the path that a [`FileKind::ForeignLink`] links to.
+    ///
+    /// # Errors
+    /// An inode that is neither, or a damaged record.
+    pub fn symlink_target(&self, inode: InodeNumber) -> Result<&[u8], FormatError> {
+        let record = self.inode_record(inode)?;
+        if !FileKind::from_number(record.kind).is_some_and(FileKind::has_target) {
+            return Err(FormatError::NotLink(inode.0));
+        }
+        let (offset, length) = range_of(record.place);
+        self.pool_bytes(offset, length)
     }
 }

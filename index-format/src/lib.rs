@@ -16,6 +16,7 @@ pub mod extent;
 pub mod header;
 pub mod index;
 pub mod inode;
+pub mod layers;
 pub mod limit;
 pub mod merge;
 pub mod offset;
@@ -27,6 +28,7 @@ pub mod write;
 pub mod xattr;
 
 mod draft;
+mod leaf;
 mod pool;
 mod record;
 
@@ -36,8 +38,9 @@ pub use crate::directory::{Entries, Entry};
 pub use crate::error::FormatError;
 pub use crate::extent::Extent;
 pub use crate::header::{Compression, Features, IndexKind};
-pub use crate::index::{Index, MergedLayer};
+pub use crate::index::Index;
 pub use crate::inode::{Device, FileKind, Inode, InodeNumber, Timestamp};
+pub use crate::layers::MergedLayer;
 pub use crate::limit::Limits;
 pub use crate::merge::{MergeError, MergeWarning, Merged, merge};
 pub use crate::offset::{CompressedOffset, FileOffset, StreamOffset};

@@ -182,6 +182,7 @@ impl<'a> Merger<'a> {
             opaque: false,
             implicit: true,
             xattrs: Vec::new(),
+            digest: None,
             content: DraftContent::Directory(Vec::new()),
         };
         Merger {
@@ -268,6 +269,3 @@ impl<'a> Merger<'a> {
         path
     }
 }
-
-#[cfg(test)]
-mod tests;

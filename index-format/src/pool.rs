@@ -5,13 +5,21 @@ use crate::write::WriteError;
 use std::collections::HashMap;
 
 /// Names, link targets, xattr names and values, in the order of their first use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool<'a> {
     bytes: Vec<u8>,
     seen: HashMap<&'a [u8], u32>,
 }
 
 impl<'a> Pool<'a> {
+    /// An empty pool with room for so many strings.
+    pub(crate) fn with_capacity(strings: usize) -> Pool<'a> {
+        Pool {
+            bytes: Vec::new(),
+            seen: HashMap::with_capacity(strings),
+        }
+    }
+
     /// The offset of `string`, which is added where it is new.
     pub(crate) fn intern(&mut self, string: &'a [u8]) -> Result<u32, WriteError> {
         if let Some(&offset) = self.seen.get(string) {

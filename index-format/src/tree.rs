@@ -172,7 +172,6 @@ impl Tree {
 }
 
 fn draft_node(node: &TreeNode) -> DraftNode<'_> {
-    let digest = node.digest;
     let content = match &node.content {
         TreeContent::Directory(children) => DraftContent::Directory(
             children
@@ -186,7 +185,6 @@ fn draft_node(node: &TreeNode) -> DraftNode<'_> {
         } => DraftContent::Whole {
             size: *size,
             stream_offset: offset.0,
-            digest,
         },
         TreeContent::Regular {
             size,
@@ -194,7 +192,6 @@ fn draft_node(node: &TreeNode) -> DraftNode<'_> {
         } => DraftContent::Sparse {
             size: *size,
             extents: Cow::Borrowed(extents),
-            digest,
         },
         TreeContent::Link { kind, target } => DraftContent::Link {
             kind: *kind,
@@ -212,6 +209,7 @@ fn draft_node(node: &TreeNode) -> DraftNode<'_> {
         layer: 0,
         opaque: node.opaque,
         implicit: node.implicit,
+        digest: node.digest.as_ref(),
         xattrs: node
             .xattrs
             .iter()
@@ -227,6 +225,7 @@ impl TreeNode {
             attributes: Attributes::IMPLICIT_DIRECTORY,
             implicit: true,
             opaque: false,
+            has_entries: false,
             xattrs: Vec::new(),
             digest: None,
             content: TreeContent::Directory(BTreeMap::new()),
@@ -242,6 +241,7 @@ impl TreeNode {
             },
             implicit: false,
             opaque: false,
+            has_entries: true,
             xattrs: Vec::new(),
             digest: None,
             content,

@@ -108,6 +108,3 @@ impl Index {
         self.check_layers()
     }
 }
-
-#[cfg(test)]
-mod tests;

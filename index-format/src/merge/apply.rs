@@ -1,6 +1,7 @@
 //! Second step of a layer: its entries are put in place.
 
 use crate::draft::{Attributes, DraftContent, DraftEntry, DraftId, DraftNode};
+use crate::error::FormatError;
 use crate::inode::{FileKind, InodeNumber};
 use crate::merge::layer::{Layer, LayerEntry};
 use crate::merge::resolve::Walk;
@@ -32,6 +33,12 @@ struct Pass<'l, 'a> {
     foreign: Vec<ForeignName<'a>>,
 }
 
+/// Says which layer an error is about.
+fn damaged(layer: &Layer<'_>) -> impl Fn(FormatError) -> MergeError + use<> {
+    let layer = layer.number;
+    move |source| MergeError::Layer { layer, source }
+}
+
 impl<'a> Merger<'a> {
     /// Puts the entries of `layer` in place; returns those that link into lower layers.
     pub(crate) fn apply(&mut self, layer: &Layer<'a>) -> Result<Vec<ForeignName<'a>>, MergeError> {
@@ -42,7 +49,7 @@ impl<'a> Merger<'a> {
             passages: Vec::new(),
             foreign: Vec::new(),
         };
-        self.take_attributes(layer, InodeNumber::ROOT, ROOT);
+        self.take_attributes(layer, InodeNumber::ROOT, ROOT)?;
         loop {
             if let Some((inode, directory)) = pass.pending.pop() {
                 self.apply_directory(&mut pass, inode, directory)?;
@@ -113,10 +120,10 @@ impl<'a> Merger<'a> {
                 if let Some(node) = pass.nodes[entry.inode.0 as usize] {
                     return Ok(Some(node));
                 }
-                let Some(node) = pass.layer.node(entry.inode) else {
-                    return Ok(below);
-                };
-                let node = self.allocate(node.clone(), directory)?;
+                let node = self.allocate(
+                    pass.layer.node(entry.inode).map_err(damaged(pass.layer))?,
+                    directory,
+                )?;
                 pass.nodes[entry.inode.0 as usize] = Some(node);
                 Ok(Some(node))
             }
@@ -131,16 +138,13 @@ impl<'a> Merger<'a> {
         below: Option<DraftId>,
     ) -> Result<Option<DraftId>, MergeError> {
         let layer = pass.layer;
-        let Some(node) = layer.node(entry.inode) else {
-            return Ok(below);
-        };
         if let Some(below) = below {
             if self.node(below).content.is_directory() {
-                self.take_attributes(layer, entry.inode, below);
+                self.take_attributes(layer, entry.inode, below)?;
                 pass.pending.push((entry.inode, below));
                 return Ok(Some(below));
             }
-            if node.implicit {
+            if layer.is_implicit(entry.inode) {
                 if !layer.has_content(entry.inode) {
                     return Ok(Some(below));
                 }
@@ -159,8 +163,7 @@ impl<'a> Merger<'a> {
         } else if !layer.has_content(entry.inode) {
             return Ok(None);
         }
-        let mut node = node.clone();
-        node.opaque = false;
+        let node = layer.node(entry.inode).map_err(damaged(layer))?;
         let child = self.allocate(node, directory)?;
         pass.pending.push((entry.inode, child));
         Ok(Some(child))
@@ -168,15 +171,22 @@ impl<'a> Merger<'a> {
 
     /// A directory of the layer over one of the union: an entry's attributes replace those
     /// below, a directory without an entry leaves them alone.
-    fn take_attributes(&mut self, layer: &Layer<'a>, inode: InodeNumber, directory: DraftId) {
-        let Some(source) = layer.node(inode).filter(|node| !node.implicit) else {
-            return;
-        };
+    fn take_attributes(
+        &mut self,
+        layer: &Layer<'a>,
+        inode: InodeNumber,
+        directory: DraftId,
+    ) -> Result<(), MergeError> {
+        if layer.is_implicit(inode) {
+            return Ok(());
+        }
+        let source = layer.node(inode).map_err(damaged(layer))?;
         let node = &mut self.draft.nodes[directory as usize];
         node.attributes = source.attributes;
-        node.xattrs = source.xattrs.clone();
+        node.xattrs = source.xattrs;
         node.layer = source.layer;
         node.implicit = false;
+        Ok(())
     }
 
     /// The directory that a passage leads to: what the symlink leads to, missing directories
@@ -188,13 +198,9 @@ impl<'a> Merger<'a> {
     ) -> Result<DraftId, MergeError> {
         match self.walk(passage.parent, passage.target) {
             Walk::Found(directory) => Ok(directory),
-            Walk::Missing(mut at, mut names) => {
-                while let Some(name) = names.pop() {
-                    at = match self.child(at, name) {
-                        _ if name == b".." => self.parents[at as usize],
-                        Some(child) if self.node(child).content.is_directory() => child,
-                        _ => self.make_directory(layer, at, name)?,
-                    };
+            Walk::Missing(mut at, names) => {
+                for name in names {
+                    at = self.make_directory(layer, at, name)?;
                 }
                 Ok(at)
             }
@@ -217,6 +223,7 @@ impl<'a> Merger<'a> {
             opaque: false,
             implicit: true,
             xattrs: Vec::new(),
+            digest: None,
             content: DraftContent::Directory(Vec::<DraftEntry<'a>>::new()),
         };
         let directory = self.allocate(node, parent)?;

@@ -5,19 +5,23 @@
 //! the two differ only where the path leads to a file of this layer *now*: if the layer holds
 //! the very path, that entry came after the link, and the link means the file below.
 
-use crate::draft::{DraftContent, DraftId};
-use crate::inode::{FileKind, InodeNumber};
+use crate::draft::DraftId;
+use crate::inode::InodeNumber;
 use crate::merge::apply::ForeignName;
 use crate::merge::layer::Layer;
 use crate::merge::{MergeWarning, Merger};
 use std::collections::HashMap;
 
+/// By inode: the path that a foreign link links to, and what it leads to before its layer is
+/// put in place.
+pub(crate) type ForeignLinks<'a> = HashMap<InodeNumber, (&'a [u8], Option<DraftId>)>;
+
 impl<'a> Merger<'a> {
     /// What the layer's foreign links lead to before the layer is put in place.
-    pub(crate) fn foreign_targets(&self, layer: &Layer<'a>) -> HashMap<InodeNumber, DraftId> {
-        (1..=layer.index.inode_count())
-            .map(InodeNumber)
-            .filter_map(|inode| Some((inode, self.find(foreign_target(layer, inode)?)?)))
+    pub(crate) fn foreign_targets(&self, layer: &Layer<'a>) -> ForeignLinks<'a> {
+        let links = layer.foreign_links();
+        links
+            .map(|(inode, target)| (inode, (target, self.find(target))))
             .collect()
     }
 
@@ -26,13 +30,12 @@ impl<'a> Merger<'a> {
         &mut self,
         layer: &Layer<'a>,
         names: &[ForeignName<'a>],
-        below: &HashMap<InodeNumber, DraftId>,
+        links: &ForeignLinks<'a>,
     ) {
         for foreign in names {
-            let Some(target) = foreign_target(layer, foreign.inode) else {
+            let Some(&(target, below)) = links.get(&foreign.inode) else {
                 continue;
             };
-            let below = below.get(&foreign.inode).copied();
             let own = matches!(layer.index.resolve(target), Ok(Some(_)));
             let found = if own {
                 below
@@ -52,16 +55,5 @@ impl<'a> Merger<'a> {
                 }
             }
         }
-    }
-}
-
-/// The target path of a foreign link; `None` for other inodes.
-fn foreign_target<'a>(layer: &Layer<'a>, inode: InodeNumber) -> Option<&'a [u8]> {
-    match layer.node(inode)?.content {
-        DraftContent::Link {
-            kind: FileKind::ForeignLink,
-            target,
-        } => Some(target),
-        _ => None,
     }
 }

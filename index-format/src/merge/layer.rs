@@ -4,6 +4,8 @@ use crate::draft::{Attributes, DraftContent, DraftNode};
 use crate::error::FormatError;
 use crate::index::Index;
 use crate::inode::{FileKind, Inode, InodeNumber};
+use crate::record::{FLAG_IMPLICIT, FLAG_OPAQUE, InodeRecord};
+use crate::section::SectionId;
 use std::borrow::Cow;
 
 /// A layer ready to be merged. That every directory is named once, and after its parent, has
@@ -11,7 +13,7 @@ use std::borrow::Cow;
 pub(crate) struct Layer<'a> {
     pub(crate) index: &'a Index,
     pub(crate) number: u32,
-    nodes: Vec<Option<DraftNode<'a>>>,
+    inodes: &'a [InodeRecord],
     entries: Vec<LayerEntry<'a>>,
     /// By inode slot: the range of a directory's entries.
     ranges: Vec<(u32, u32)>,
@@ -33,7 +35,7 @@ impl<'a> Layer<'a> {
         let mut layer = Layer {
             index,
             number,
-            nodes: Vec::with_capacity(count as usize),
+            inodes: index.records(SectionId::Inodes)?,
             entries: Vec::with_capacity(index.entry_count() as usize),
             ranges: Vec::with_capacity(count as usize),
             has_content: Vec::new(),
@@ -43,12 +45,8 @@ impl<'a> Layer<'a> {
         }
         let mut named = vec![false; count as usize];
         for inode in (1..=count).map(InodeNumber) {
-            let attributes = index.inode(inode)?;
-            layer
-                .nodes
-                .push(Some(draft_node(index, &attributes, number)?));
             let start = layer.entries.len() as u32;
-            if attributes.kind == FileKind::Directory {
+            if layer.kind(inode) == Some(FileKind::Directory) {
                 layer.read_entries(inode, &mut named)?;
             }
             layer.ranges.push((start, layer.entries.len() as u32));
@@ -73,7 +71,7 @@ impl<'a> Layer<'a> {
             let named = named
                 .get_mut(slot)
                 .ok_or(FormatError::NoSuchInode(entry.inode.0))?;
-            if entry.kind != self.index.inode(entry.inode)?.kind {
+            if self.kind(entry.inode) != Some(entry.kind) {
                 return Err(wrong("an entry is not of its inode's kind"));
             }
             if entry.kind == FileKind::Directory && (*named || entry.inode <= directory) {
@@ -102,18 +100,14 @@ impl<'a> Layer<'a> {
 
     /// Directories come after their parents, so going backwards every child is known first.
     fn find_content(&mut self) {
-        let mut has_content = vec![false; self.nodes.len()];
-        for inode in (1..=self.nodes.len() as u32).rev().map(InodeNumber) {
-            has_content[slot(inode)] = match self.node(inode) {
-                Some(node) if node.content.is_directory() && node.implicit => {
-                    self.entries(inode).iter().any(|entry| match entry.kind {
-                        FileKind::Whiteout => false,
-                        FileKind::Directory => has_content[slot(entry.inode)],
-                        _ => true,
-                    })
-                }
-                _ => true,
-            };
+        let mut has_content = vec![false; self.inodes.len()];
+        for inode in (1..=self.inodes.len() as u32).rev().map(InodeNumber) {
+            has_content[slot(inode)] = !self.is_implicit(inode)
+                || self.entries(inode).iter().any(|entry| match entry.kind {
+                    FileKind::Whiteout => false,
+                    FileKind::Directory => has_content[slot(entry.inode)],
+                    _ => true,
+                });
         }
         self.has_content = has_content;
     }
@@ -123,9 +117,36 @@ impl<'a> Layer<'a> {
         self.has_content.get(slot(inode)).copied().unwrap_or(false)
     }
 
+    fn record(&self, inode: InodeNumber) -> Option<&'a InodeRecord> {
+        self.inodes.get(slot(inode))
+    }
+
+    fn kind(&self, inode: InodeNumber) -> Option<FileKind> {
+        FileKind::from_number(self.record(inode)?.kind)
+    }
+
+    /// Whether a directory of this layer is one that no entry names.
+    pub(crate) fn is_implicit(&self, inode: InodeNumber) -> bool {
+        self.record(inode)
+            .is_some_and(|record| record.flags & FLAG_IMPLICIT != 0)
+    }
+
+    /// Whether a directory of this layer hides what the layers below have in it.
+    pub(crate) fn is_opaque(&self, inode: InodeNumber) -> bool {
+        self.record(inode)
+            .is_some_and(|record| record.flags & FLAG_OPAQUE != 0)
+    }
+
     /// The inode as a node of the union; directories without their entries.
-    pub(crate) fn node(&self, inode: InodeNumber) -> Option<&DraftNode<'a>> {
-        self.nodes.get(slot(inode)).and_then(Option::as_ref)
+    pub(crate) fn node(&self, inode: InodeNumber) -> Result<DraftNode<'a>, FormatError> {
+        draft_node(self.index, &self.index.inode(inode)?, self.number)
+    }
+
+    /// Every inode that links to a path which this layer does not hold, with that path.
+    pub(crate) fn foreign_links(&self) -> impl Iterator<Item = (InodeNumber, &'a [u8])> {
+        let inodes = (1..).map(InodeNumber).zip(self.inodes);
+        let links = inodes.filter(|(_, record)| record.kind == FileKind::ForeignLink.number());
+        links.filter_map(|(inode, _)| Some((inode, self.index.symlink_target(inode).ok()?)))
     }
 
     /// The entries of a directory; none for anything else.
@@ -150,12 +171,10 @@ fn draft_node<'a>(
         FileKind::Regular if inode.sparse => DraftContent::Sparse {
             size: inode.size,
             extents: Cow::Owned(index.extents(inode.number)?),
-            digest: None,
         },
         FileKind::Regular => DraftContent::Whole {
             size: inode.size,
             stream_offset: index.inode_record(inode.number)?.place.get(),
-            digest: None,
         },
         FileKind::Symlink | FileKind::ForeignLink => DraftContent::Link {
             kind: inode.kind,
@@ -168,7 +187,10 @@ fn draft_node<'a>(
         },
         FileKind::Fifo | FileKind::Socket | FileKind::Whiteout => DraftContent::Plain(inode.kind),
     };
-    let xattrs = index.xattrs(inode.number)?.collect::<Result<_, _>>()?;
+    let xattrs = match inode.has_xattrs {
+        true => index.xattrs(inode.number)?.collect::<Result<_, _>>()?,
+        false => Vec::new(),
+    };
     Ok(DraftNode {
         attributes: Attributes {
             permissions: inode.permissions,
@@ -177,9 +199,11 @@ fn draft_node<'a>(
             mtime: inode.mtime,
         },
         layer,
-        opaque: inode.opaque,
+        // Says something about the layers below, and has said it.
+        opaque: false,
         implicit: inode.implicit,
         xattrs,
+        digest: None,
         content,
     })
 }

@@ -7,18 +7,21 @@ use crate::merge::layer::Layer;
 use crate::merge::resolve::Walk;
 use crate::merge::{Merger, ROOT};
 
+/// A directory of the layer, the directory of the union that it is about, and whether the layer
+/// hides everything in that.
+type Pending = (InodeNumber, DraftId, bool);
+
 impl<'a> Merger<'a> {
     /// Removes from the union what `layer` hides.
     pub(crate) fn remove_hidden(&mut self, layer: &Layer<'a>) {
-        let mut pending = vec![(InodeNumber::ROOT, ROOT)];
-        while let Some((inode, directory)) = pending.pop() {
-            if layer.node(inode).is_some_and(|node| node.opaque) {
-                if let Some(children) = self.children_mut(directory) {
-                    children.clear();
-                }
-                continue;
+        let mut pending: Vec<Pending> = vec![(InodeNumber::ROOT, ROOT, false)];
+        while let Some((inode, directory, hidden)) = pending.pop() {
+            let hidden = hidden || layer.is_opaque(inode);
+            if hidden {
+                self.remove_all(layer, inode, directory);
+            } else {
+                self.remove_whiteouts(layer, inode, directory);
             }
-            self.remove_whiteouts(layer, inode, directory);
             for entry in layer.entries(inode) {
                 if entry.kind != FileKind::Directory {
                     continue;
@@ -27,9 +30,32 @@ impl<'a> Merger<'a> {
                     continue;
                 };
                 if let Some(below) = self.directory_below(layer, entry.inode, directory, below) {
-                    pending.push((entry.inode, below));
+                    pending.push((entry.inode, below, hidden));
                 }
             }
+        }
+    }
+
+    /// Empties a directory that the layer hides, but for directories that the layer has, too:
+    /// where it only passes through, they keep the attributes they have below. They are
+    /// emptied in their turn.
+    fn remove_all(&mut self, layer: &Layer<'a>, inode: InodeNumber, directory: DraftId) {
+        let entries = layer.entries(inode);
+        let old = self
+            .children_mut(directory)
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let kept = old.into_iter().filter(|(name, child)| {
+            let found = entries.binary_search_by(|entry| entry.name.cmp(name));
+            found.is_ok_and(|position| {
+                entries[position].kind == FileKind::Directory
+                    && self.node(*child).content.is_directory()
+                    && layer.has_content(entries[position].inode)
+            })
+        });
+        let kept = kept.collect();
+        if let Some(children) = self.children_mut(directory) {
+            *children = kept;
         }
     }
 
@@ -57,7 +83,7 @@ impl<'a> Merger<'a> {
     ) -> Option<DraftId> {
         match &self.node(below).content {
             DraftContent::Directory(_) => Some(below),
-            DraftContent::Link { target, .. } if layer.node(inode)?.implicit => {
+            DraftContent::Link { target, .. } if layer.is_implicit(inode) => {
                 match self.walk(parent, target) {
                     Walk::Found(directory) => Some(directory),
                     Walk::Missing(..) | Walk::Blocked => None,

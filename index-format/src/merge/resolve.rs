@@ -1,5 +1,6 @@
 //! From a path to a node of the union, with symlinks on the way followed under the root.
 
+use crate::directory::is_legal_name;
 use crate::draft::{DraftContent, DraftId};
 use crate::inode::FileKind;
 use crate::limit::{MAX_RESOLVE_STEPS, MAX_SYMLINK_HOPS};
@@ -9,8 +10,7 @@ use crate::merge::{Merger, ROOT};
 pub(crate) enum Walk<'a> {
     /// At this directory.
     Found(DraftId),
-    /// In this directory, before names that do not exist; the next one last. `..` may be
-    /// among them.
+    /// In this directory, before names that do not exist there.
     Missing(DraftId, Vec<&'a [u8]>),
     /// At something that leads nowhere.
     Blocked,
@@ -22,6 +22,7 @@ impl<'a> Merger<'a> {
         let mut at = start;
         let mut pending = Vec::new();
         push(&mut pending, &mut at, path);
+        let mut missing = Vec::new();
         let (mut steps, mut hops) = (0, 0);
         while let Some(name) = pending.pop() {
             steps += 1;
@@ -29,12 +30,21 @@ impl<'a> Merger<'a> {
                 return Walk::Blocked;
             }
             if name == b".." {
-                at = self.parents[at as usize];
+                // Unpackers clean a path before they make anything: `..` takes a missing
+                // name back.
+                if missing.pop().is_none() {
+                    at = self.parents[at as usize];
+                }
                 continue;
             }
-            let Some(child) = self.child(at, name) else {
-                pending.push(name);
-                return Walk::Missing(at, pending);
+            let child = if missing.is_empty() {
+                self.child(at, name)
+            } else {
+                None
+            };
+            let Some(child) = child else {
+                missing.push(name);
+                continue;
             };
             match &self.node(child).content {
                 DraftContent::Directory(_) => at = child,
@@ -51,7 +61,13 @@ impl<'a> Merger<'a> {
                 _ => return Walk::Blocked,
             }
         }
-        Walk::Found(at)
+        if missing.is_empty() {
+            Walk::Found(at)
+        } else if missing.iter().all(|name| is_legal_name(name)) {
+            Walk::Missing(at, missing)
+        } else {
+            Walk::Blocked
+        }
     }
 
     /// The node that `path` names in the union; a symlink as its last component is not

@@ -3,7 +3,7 @@
 use crate::directory::is_legal_name;
 use crate::inode::FileKind;
 use crate::tree::node::{Node, TreeContent, TreeNode, check_target};
-use crate::tree::resolve::split_last;
+use crate::tree::resolve::{Purpose, split_last};
 use crate::tree::{Linked, NodeId, Tree, TreeError};
 
 impl Tree {
@@ -29,8 +29,10 @@ impl Tree {
             self.replace_attributes(NodeId::ROOT, new);
             return Ok(NodeId::ROOT);
         };
-        let directory = self.make_directories(path, directory)?;
+        let directory = self.make_directories(path, directory, Purpose::Entry)?;
         let old = self.child(directory, name);
+        // In an opaque directory nothing of the layers below is left.
+        new.opaque = is_directory && self.node(directory).opaque;
         if is_directory && let Some(old) = old {
             if self.is_directory(old) {
                 self.replace_attributes(old, new);
@@ -51,14 +53,17 @@ impl Tree {
     /// An illegal path, a target that is a directory, or a limit.
     pub fn hardlink(&mut self, path: &[u8], target: &[u8]) -> Result<Linked, TreeError> {
         let (directory, name) = split_last(path)?.ok_or(TreeError::RootNotDirectory)?;
-        let found = self.find(target)?;
-        let found = found.filter(|node| self.node(*node).content.kind() != FileKind::Whiteout);
+        // Markers are not there for an unpacker, nor are directories that only hold markers.
+        let found = self.find(target)?.filter(|node| {
+            let node = self.node(*node);
+            node.has_entries && node.content.kind() != FileKind::Whiteout
+        });
         if let Some(found) = found {
             if self.is_directory(found) {
                 let (path, target) = (path.to_vec(), target.to_vec());
                 return Err(TreeError::LinkToDirectory { path, target });
             }
-            let directory = self.make_directories(path, directory)?;
+            let directory = self.make_directories(path, directory, Purpose::Entry)?;
             self.link(directory, name, found);
             return Ok(match self.node(found).content.kind() {
                 FileKind::ForeignLink => Linked::Foreign(found),
@@ -69,7 +74,7 @@ impl Tree {
             path: path.to_vec(),
             problem,
         })?;
-        let directory = self.make_directories(path, directory)?;
+        let directory = self.make_directories(path, directory, Purpose::Entry)?;
         let link = TreeContent::Link {
             kind: FileKind::ForeignLink,
             target: target.to_vec(),
@@ -94,10 +99,11 @@ impl Tree {
             return Ok(());
         };
         match self.child(directory, name) {
-            Some(old) if self.is_directory(old) => self.node_mut(old).opaque = true,
             // A file replaces the lower one anyway.
-            Some(_) => {}
-            None => {
+            Some(old) if !self.is_directory(old) => {}
+            Some(old) if self.node(old).has_entries => self.hide_below(old),
+            // Nothing, or a directory with nothing but markers.
+            Some(_) | None => {
                 let marker = TreeNode::bare(TreeContent::Plain(FileKind::Whiteout));
                 let marker = self.allocate(marker)?;
                 self.link(directory, name, marker);
@@ -113,18 +119,44 @@ impl Tree {
     /// An illegal path, or a limit.
     pub fn opaque(&mut self, directory: &[u8]) -> Result<(), TreeError> {
         if let Some(directory) = self.marker_directory(directory)? {
-            self.node_mut(directory).opaque = true;
+            self.hide_below(directory);
         }
         Ok(())
     }
 
-    /// The directory that a marker belongs in. `None` where this layer puts a file on the way:
-    /// then nothing of the layers below is left there to hide.
+    /// Makes a directory opaque, and with it every directory in it that has entries. Markers in
+    /// it have nothing left to hide and go.
+    fn hide_below(&mut self, directory: NodeId) {
+        let mut pending = vec![directory];
+        while let Some(directory) = pending.pop() {
+            // What was put into an opaque directory later is opaque already.
+            if std::mem::replace(&mut self.node_mut(directory).opaque, true) {
+                continue;
+            }
+            let TreeContent::Directory(children) = &mut self.node_mut(directory).content else {
+                continue;
+            };
+            let mut children = std::mem::take(children);
+            children.retain(|_, child| {
+                let child = self.node(*child);
+                match child.content {
+                    TreeContent::Directory(_) => child.has_entries,
+                    TreeContent::Plain(kind) => kind != FileKind::Whiteout,
+                    _ => true,
+                }
+            });
+            pending.extend(children.values().filter(|child| self.is_directory(**child)));
+            self.node_mut(directory).content = TreeContent::Directory(children);
+        }
+    }
+
+    /// The directory that a marker belongs in; `None` where this layer has hidden all that the
+    /// layers below have there.
     fn marker_directory(&mut self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
-        if self.leads_through_a_file(path)? {
+        if self.hides_all_below(path)? {
             return Ok(None);
         }
-        self.make_directories(path, path).map(Some)
+        self.make_directories(path, path, Purpose::Marker).map(Some)
     }
 
     /// Takes the attributes of `new`; children and opaqueness stay.
@@ -133,5 +165,6 @@ impl Tree {
         old.attributes = new.attributes;
         old.xattrs = new.xattrs;
         old.implicit = false;
+        old.has_entries = true;
     }
 }

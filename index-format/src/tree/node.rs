@@ -75,6 +75,9 @@ pub(crate) struct TreeNode {
     pub(crate) attributes: Attributes,
     pub(crate) implicit: bool,
     pub(crate) opaque: bool,
+    /// Of a directory: an entry of this layer is it or was put below it. A whiteout of its own
+    /// name then keeps it.
+    pub(crate) has_entries: bool,
     pub(crate) xattrs: XattrPairs,
     pub(crate) digest: Option<Digest>,
     pub(crate) content: TreeContent,
@@ -146,6 +149,7 @@ impl Node {
             },
             implicit: false,
             opaque: false,
+            has_entries: true,
             xattrs: sorted_xattrs(self.xattrs)?,
             digest: None,
             content,

@@ -28,14 +28,13 @@ pub(crate) fn split_last(path: &[u8]) -> Result<Option<DirectoryAndName<'_>>, Tr
     }))
 }
 
-/// How a walk over directories ended.
-enum Walk {
-    /// At this directory.
-    Found(NodeId),
-    /// Before a name that the tree does not have, or has as a whiteout.
-    Missing,
-    /// Before a name that is neither directory nor symlink.
-    File,
+/// What a directory is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An entry: the directories exist when the layer has been unpacked.
+    Entry,
+    /// A whiteout or opaque marker, which makes no directory.
+    Marker,
 }
 
 impl Tree {
@@ -43,23 +42,25 @@ impl Tree {
         matches!(self.node(node).content, TreeContent::Directory(_))
     }
 
-    /// The directory at `directory`, made where it is missing. `path` is for errors.
+    /// The directory at `directory`, made where it is missing, for an entry or a marker that goes
+    /// there. `path` is for errors.
     pub(crate) fn make_directories(
         &mut self,
         path: &[u8],
         directory: &[u8],
+        purpose: Purpose,
     ) -> Result<NodeId, TreeError> {
-        split_last(directory).map_err(|_| TreeError::IllegalPath {
-            path: path.to_vec(),
-        })?;
-        let mut walker = Walker::new(path, directory);
-        while let Some(name) = walker.pending.pop() {
-            if let Step::Stopped(_) = walker.step(self, &name)? {
-                let made = self.make_directory(walker.at(), &name, path)?;
-                walker.enter(made)?;
+        let mut walk = self.walk(path, directory)?;
+        for name in std::mem::take(&mut walk.missing) {
+            let made = self.make_directory(walk.at(), &name, path)?;
+            walk.enter(made)?;
+        }
+        if purpose == Purpose::Entry {
+            for directory in &walk.trail {
+                self.node_mut(*directory).has_entries = true;
             }
         }
-        Ok(walker.at())
+        Ok(walk.at())
     }
 
     /// The node at `path`, if this layer has one.
@@ -67,32 +68,51 @@ impl Tree {
         let Some((directory, name)) = split_last(path)? else {
             return Ok(Some(NodeId::ROOT));
         };
-        Ok(match self.walk(path, directory)? {
-            Walk::Found(directory) => self.child(directory, name),
-            Walk::Missing | Walk::File => None,
+        let walk = self.walk(path, directory)?;
+        Ok(if walk.missing.is_empty() {
+            self.child(walk.at(), name)
+        } else {
+            None
         })
     }
 
-    /// Whether a component of `path` is a file of this layer.
-    pub(crate) fn leads_through_a_file(&self, path: &[u8]) -> Result<bool, TreeError> {
-        split_last(path)?;
-        Ok(matches!(self.walk(path, path)?, Walk::File))
+    /// Whether `path` leads to a file, a whiteout or an opaque directory of this layer: then
+    /// nothing of the layers below is left there to hide.
+    pub(crate) fn hides_all_below(&self, path: &[u8]) -> Result<bool, TreeError> {
+        let walk = self.walk(path, path)?;
+        // What is in an opaque directory is opaque itself.
+        Ok(walk.is_blocked || self.node(walk.at()).opaque)
     }
 
-    fn walk(&self, path: &[u8], directory: &[u8]) -> Result<Walk, TreeError> {
-        let mut walker = Walker::new(path, directory);
-        while let Some(name) = walker.pending.pop() {
-            match walker.step(self, &name)? {
-                Step::Moved => {}
-                Step::Stopped(None | Some(FileKind::Whiteout)) => return Ok(Walk::Missing),
-                Step::Stopped(Some(_)) => return Ok(Walk::File),
+    fn walk<'a>(&self, path: &'a [u8], directory: &[u8]) -> Result<Walk<'a>, TreeError> {
+        split_last(directory).map_err(|_| TreeError::IllegalPath {
+            path: path.to_vec(),
+        })?;
+        let mut walk = Walk {
+            path,
+            pending: Vec::new(),
+            trail: vec![NodeId::ROOT],
+            missing: Vec::new(),
+            is_blocked: false,
+            hops: 0,
+        };
+        walk.push(directory);
+        let mut steps = 0;
+        while let Some(name) = walk.pending.pop() {
+            steps += 1;
+            if steps > MAX_RESOLVE_STEPS {
+                return Err(TreeError::SymlinkLoop {
+                    path: path.to_vec(),
+                });
             }
+            walk.step(self, name)?;
         }
-        Ok(Walk::Found(walker.at()))
+        Ok(walk)
     }
 
-    /// Makes the directory `name` that no entry names. Where it takes the place of a file or a
-    /// whiteout of this layer, nothing of the layers below shows through.
+    /// Makes the directory `name` that no entry names. Where it takes the place of a file or
+    /// whiteout of this layer, or is in an opaque directory, nothing of the layers below shows
+    /// through.
     fn make_directory(
         &mut self,
         parent: NodeId,
@@ -105,7 +125,7 @@ impl Tree {
                 path: path.to_vec(),
             });
         }
-        let replaces = self.child(parent, name).is_some();
+        let replaces = self.child(parent, name).is_some() || self.node(parent).opaque;
         let mut directory = TreeNode::implicit_directory();
         directory.implicit = !replaces;
         directory.opaque = replaces;
@@ -115,38 +135,22 @@ impl Tree {
     }
 }
 
-/// The outcome of one component.
-enum Step {
-    /// The walker is where it should be.
-    Moved,
-    /// The name is missing, or is of a kind that leads nowhere.
-    Stopped(Option<FileKind>),
-}
-
-/// A walk in progress.
-struct Walker<'a> {
+/// A walk along the directories of a path.
+struct Walk<'a> {
+    /// The whole path, for errors.
     path: &'a [u8],
     /// Components still to go, the next one last.
     pending: Vec<Vec<u8>>,
-    /// Directories from the root to here.
+    /// Directories from the root to the last one that exists.
     trail: Vec<NodeId>,
+    /// Names below that, none of which exists as a directory.
+    missing: Vec<Vec<u8>>,
+    /// Whether the first missing name is that of a file or whiteout.
+    is_blocked: bool,
     hops: u32,
-    steps: u32,
 }
 
-impl<'a> Walker<'a> {
-    fn new(path: &'a [u8], directory: &[u8]) -> Walker<'a> {
-        let mut walker = Walker {
-            path,
-            pending: Vec::new(),
-            trail: vec![NodeId::ROOT],
-            hops: 0,
-            steps: 0,
-        };
-        walker.push(directory);
-        walker
-    }
-
+impl Walk<'_> {
     fn at(&self) -> NodeId {
         // The root is never popped.
         self.trail.last().copied().unwrap_or(NodeId::ROOT)
@@ -169,21 +173,23 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn step(&mut self, tree: &Tree, name: &[u8]) -> Result<Step, TreeError> {
-        self.steps += 1;
-        if self.steps > MAX_RESOLVE_STEPS {
-            return Err(TreeError::SymlinkLoop {
-                path: self.path.to_vec(),
-            });
-        }
+    /// One component. `..` takes a missing name back, as unpackers clean such a path before
+    /// they make anything.
+    fn step(&mut self, tree: &Tree, name: Vec<u8>) -> Result<(), TreeError> {
         if name == b".." {
-            if self.trail.len() > 1 {
+            if self.missing.pop().is_none() && self.trail.len() > 1 {
                 self.trail.pop();
             }
-            return Ok(Step::Moved);
+            self.is_blocked &= !self.missing.is_empty();
+            return Ok(());
         }
-        let Some(child) = tree.child(self.at(), name) else {
-            return Ok(Step::Stopped(None));
+        if !self.missing.is_empty() {
+            self.missing.push(name);
+            return Ok(());
+        }
+        let Some(child) = tree.child(self.at(), &name) else {
+            self.missing.push(name);
+            return Ok(());
         };
         match &tree.node(child).content {
             TreeContent::Directory(_) => self.enter(child)?,
@@ -202,8 +208,11 @@ impl<'a> Walker<'a> {
                 }
                 self.push(target);
             }
-            other => return Ok(Step::Stopped(Some(other.kind()))),
+            _ => {
+                self.is_blocked = true;
+                self.missing.push(name);
+            }
         }
-        Ok(Step::Moved)
+        Ok(())
     }
 }

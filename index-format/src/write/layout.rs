@@ -3,6 +3,7 @@
 
 use crate::draft::{Draft, DraftContent, DraftId, DraftNode};
 use crate::extent::Extent;
+use crate::inode::FileKind;
 use crate::limit::{MAX_ENTRIES, MAX_EXTENTS, MAX_INODES};
 use crate::pool::Pool;
 use crate::record::{
@@ -31,7 +32,7 @@ struct Place {
 
 /// Makes the sections that describe the tree.
 pub(crate) fn lay_out(draft: &Draft<'_>) -> Result<Sections, WriteError> {
-    let mut pool = Pool::default();
+    let mut pool = Pool::with_capacity(draft.nodes.len());
     let mut places = vec![Place::default(); draft.nodes.len()];
     let (order, entries) = number(draft, &mut places, &mut pool)?;
     let mut tables = Tables::default();
@@ -146,32 +147,27 @@ impl<'a> Tables<'a> {
             flags |= FLAG_IMPLICIT;
         }
         let mut size = 0;
-        let mut content_digest = None;
         let location = match &node.content {
             // MAX_ENTRIES fits 32 bits.
             DraftContent::Directory(children) => place_of(place.first_entry, children.len() as u32),
             DraftContent::Whole {
                 size: bytes,
                 stream_offset,
-                digest,
             } => {
                 size = *bytes;
-                content_digest = *digest;
                 // An empty file has no place; one spelling keeps indexes of equal layers equal.
                 U64::new(if size == 0 { 0 } else { *stream_offset })
             }
             DraftContent::Sparse {
                 size: bytes,
                 extents,
-                digest,
             } => {
                 size = *bytes;
-                content_digest = *digest;
                 flags |= FLAG_SPARSE;
                 self.add_extents(extents)?
             }
             DraftContent::Link { target, .. } => {
-                if node.content.kind() == crate::inode::FileKind::Symlink {
+                if node.content.kind() == FileKind::Symlink {
                     size = target.len() as u64;
                 }
                 // A target has at most MAX_TARGET_LENGTH bytes.
@@ -180,7 +176,9 @@ impl<'a> Tables<'a> {
             DraftContent::Device { major, minor, .. } => place_of(*major, *minor),
             DraftContent::Plain(_) => U64::new(0),
         };
-        if let Some(digest) = content_digest {
+        if let Some(digest) = node.digest
+            && node.content.kind() == FileKind::Regular
+        {
             self.digests.push(ContentDigestRecord {
                 inode: U32::new(place.number),
                 reserved: U32::new(0),

@@ -1,1 +1,11 @@
 //! Kernel interfaces and zlib calls behind safe functions: the only unsafe code of brisk.
+
+pub mod clone;
+pub mod close_range;
+pub mod keyring;
+pub mod loopback;
+pub mod mount_attributes;
+pub mod namespace;
+pub mod seccomp;
+pub mod signal;
+pub mod tuning;

@@ -187,10 +187,4 @@ impl Cgroup {
             files::remove_tree(directory, 0);
         }
     }
-
-    /// Whether any of the directories is still there.
-    #[must_use]
-    pub fn exists(&self) -> bool {
-        self.directories().any(Path::exists)
-    }
 }

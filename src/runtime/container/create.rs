@@ -138,6 +138,7 @@ fn fork(
         Forked::Parent(child) => Ok((child, ours)),
         Forked::Child => {
             drop(ours);
+            directory.leave_lock();
             let console = arguments.console.as_ref().map(Console::try_clone).transpose();
             let console = match console {
                 Ok(console) => console,

@@ -79,6 +79,7 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
         Forked::Parent(child) => child,
         Forked::Child => {
             drop(ours);
+            directory.leave_lock();
             run(arguments, &identity, &state, &target, foreign, &theirs)
         }
     };

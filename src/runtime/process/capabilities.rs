@@ -36,7 +36,7 @@ pub fn names() -> impl Iterator<Item = String> {
 
 /// The five sets as bits. The default is none at all.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the names are capabilities(7)'s")]
+#[allow(missing_docs, reason = "the names are capabilities(7)'s")]
 pub struct Sets {
     pub bounding: u64,
     pub effective: u64,

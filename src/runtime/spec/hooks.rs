@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Programs run at the container's turning points.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Hooks {
     pub prestart: Vec<Hook>,
     pub create_runtime: Vec<Hook>,
@@ -18,7 +18,7 @@ pub struct Hooks {
 /// One program.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Hook {
     pub path: String,
     pub args: Vec<String>,

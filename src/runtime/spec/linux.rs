@@ -9,7 +9,7 @@ use crate::spec::{Resources, Seccomp};
 /// What only Linux has.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Linux {
     pub uid_mappings: Vec<IdMapping>,
     pub gid_mappings: Vec<IdMapping>,
@@ -32,7 +32,7 @@ pub struct Linux {
 
 /// A run of ids of the container and the host's ids that they stand for.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct IdMapping {
     #[serde(rename = "containerID")]
     pub container_id: u32,
@@ -43,7 +43,7 @@ pub struct IdMapping {
 
 /// A namespace to make, or to join where a path is given.
 #[derive(Clone, Debug, Deserialize)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Namespace {
     #[serde(rename = "type")]
     pub kind: NamespaceKind,
@@ -54,7 +54,7 @@ pub struct Namespace {
 /// Kinds of namespaces.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub enum NamespaceKind {
     Pid,
     Network,
@@ -101,7 +101,7 @@ impl NamespaceKind {
 /// A device node to make.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Device {
     pub path: String,
     #[serde(rename = "type")]
@@ -120,7 +120,7 @@ pub struct Device {
 /// Offset of a clock of a time namespace.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct TimeOffset {
     pub secs: i64,
     pub nanosecs: u32,

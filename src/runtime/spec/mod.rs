@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 /// The whole document.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Spec {
     pub oci_version: String,
     pub process: Option<Process>,
@@ -47,7 +47,7 @@ pub struct Spec {
 /// The container's root filesystem.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Root {
     pub path: String,
     pub readonly: bool,
@@ -56,7 +56,7 @@ pub struct Root {
 /// One mount inside the container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Mount {
     pub destination: String,
     #[serde(rename = "type")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The program and what it runs as.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Process {
     pub terminal: bool,
     pub console_size: Option<ConsoleSize>,
@@ -28,7 +28,7 @@ pub struct Process {
 /// Size of the terminal in characters.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct ConsoleSize {
     pub height: u16,
     pub width: u16,
@@ -37,7 +37,7 @@ pub struct ConsoleSize {
 /// Numeric identity.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
@@ -48,7 +48,7 @@ pub struct User {
 /// The five sets, as names with `CAP_`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Capabilities {
     pub bounding: Vec<String>,
     pub effective: Vec<String>,
@@ -59,7 +59,7 @@ pub struct Capabilities {
 
 /// One resource limit, by its `RLIMIT_` name.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Rlimit {
     #[serde(rename = "type")]
     pub kind: String,
@@ -69,7 +69,7 @@ pub struct Rlimit {
 
 /// `IOPRIO_CLASS_*` and a level within it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct IoPriority {
     pub class: String,
     #[serde(default)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Limits, written into cgroup files.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Resources {
     pub devices: Vec<DeviceRule>,
     pub memory: Option<Memory>,
@@ -24,7 +24,7 @@ pub struct Resources {
 /// One rule of the device controller. `None` and -1 stand for all numbers.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct DeviceRule {
     pub allow: bool,
     #[serde(rename = "type")]
@@ -37,7 +37,7 @@ pub struct DeviceRule {
 /// Memory limits in bytes; -1 is no limit.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Memory {
     pub limit: Option<i64>,
     pub reservation: Option<i64>,
@@ -55,7 +55,7 @@ pub struct Memory {
 /// Processor time. Quota, period and burst in microseconds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Cpu {
     pub shares: Option<u64>,
     pub quota: Option<i64>,
@@ -71,7 +71,7 @@ pub struct Cpu {
 /// Number of tasks; 0 and below is no limit.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Pids {
     pub limit: Option<i64>,
 }
@@ -79,7 +79,7 @@ pub struct Pids {
 /// Block I/O weights (10..=1000) and limits per second.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct BlockIo {
     pub weight: Option<u16>,
     pub leaf_weight: Option<u16>,
@@ -94,7 +94,7 @@ pub struct BlockIo {
 
 /// A limit for one device.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct ThrottleDevice {
     pub major: i64,
     pub minor: i64,
@@ -104,7 +104,7 @@ pub struct ThrottleDevice {
 /// Bytes of huge pages of one size ("2MB").
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct HugepageLimit {
     pub page_size: String,
     pub limit: u64,
@@ -113,7 +113,7 @@ pub struct HugepageLimit {
 /// `net_cls` and `net_prio`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Network {
     #[serde(rename = "classID")]
     pub class_id: Option<u32>,

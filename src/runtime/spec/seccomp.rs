@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A system call filter.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Seccomp {
     pub default_action: String,
     pub default_errno_ret: Option<u32>,
@@ -19,7 +19,7 @@ pub struct Seccomp {
 /// One rule for several calls.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Syscalls {
     pub names: Vec<String>,
     pub action: String,
@@ -30,7 +30,7 @@ pub struct Syscalls {
 /// A condition on one argument.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the specification's")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub struct Argument {
     pub index: u32,
     pub value: u64,

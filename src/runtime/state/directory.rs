@@ -1,5 +1,6 @@
 //! A container's directory under the root: `state.json`, a copy of `config.json`, `exec.fifo`.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,7 +18,7 @@ const ID_LIMIT: usize = 255;
 pub struct Directory {
     path: PathBuf,
     /// Holds the flock until dropped; none for readers.
-    _lock: Option<File>,
+    lock: RefCell<Option<File>>,
 }
 
 /// A name is letters, digits and `_+-.`, so that it is one component of a path.
@@ -54,7 +55,7 @@ impl Directory {
             other => other.doing(|| format!("make {}", path.display()))?,
         }
         let lock = lock(&path).doing(|| format!("lock {}", path.display()))?;
-        Ok(Self { path, _lock: Some(lock) })
+        Ok(Self { path, lock: RefCell::new(Some(lock)) })
     }
 
     /// Opens and locks the directory of a container that is there.
@@ -66,7 +67,7 @@ impl Directory {
         let path = root.join(id);
         match lock(&path) {
             // Whoever held the lock may have deleted the container meanwhile.
-            Ok(lock) if path.exists() => Ok(Self { path, _lock: Some(lock) }),
+            Ok(lock) if path.exists() => Ok(Self { path, lock: RefCell::new(Some(lock)) }),
             Ok(_) => Err(Error::NotFound(id.to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::NotFound(id.to_owned()))
@@ -86,13 +87,13 @@ impl Directory {
         if !path.join("state.json").exists() {
             return Err(Error::NotFound(id.to_owned()));
         }
-        Ok(Self { path, _lock: None })
+        Ok(Self { path, lock: RefCell::new(None) })
     }
 
-    /// The directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Closes the lock's descriptor, in the child of a fork: the copy would keep the lock for as
+    /// long as the container lives.
+    pub fn leave_lock(&self) {
+        drop(self.lock.take());
     }
 
     /// Where the first process waits for `start`.

@@ -40,7 +40,10 @@ pub enum Error {
     #[error("container with id \"{0}\" exists already")]
     Exists(String),
     /// The container's state does not allow the verb.
-    #[error("cannot {verb} a container that is {status}{}", explain_not_running(status))]
+    #[error(
+        "cannot {verb} a container that is {status}{}",
+        explain_not_running(status)
+    )]
     WrongState {
         /// The verb.
         verb: &'static str,
@@ -72,7 +75,11 @@ pub enum Error {
 }
 
 fn explain_not_running(status: &str) -> &'static str {
-    if status == "stopped" { " (container not running)" } else { "" }
+    if status == "stopped" {
+        " (container not running)"
+    } else {
+        ""
+    }
 }
 
 impl Error {
@@ -84,12 +91,18 @@ impl Error {
 
     /// An invalid field.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), reason: reason.into() }
+        Self::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// A field that is refused.
     pub fn unsupported(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Unsupported { field: field.into(), reason: reason.into() }
+        Self::Unsupported {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -107,6 +120,9 @@ pub trait Context<T> {
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn doing<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|error| Error::Os { action: action().into(), source: error.into() })
+        self.map_err(|error| Error::Os {
+            action: action().into(),
+            source: error.into(),
+        })
     }
 }

@@ -13,5 +13,9 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // elsewhere becomes invalid. rustix and nix have no wrapper.
     let result =
         unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -12,5 +12,9 @@ pub fn join_session(name: &CStr) -> io::Result<()> {
     // SAFETY: the name is a terminated string that outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -78,7 +78,11 @@ pub fn change(mount: BorrowedFd<'_>, change: Change, recursive: bool) -> io::Res
             size_of::<MountAttributes>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// [`change`] of a mount that is given up to the caller's scope.

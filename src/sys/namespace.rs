@@ -13,7 +13,11 @@ pub fn join(source: BorrowedFd<'_>, kinds: u64) -> io::Result<()> {
     // SAFETY: integers only. What becomes invalid for safe code is nothing: descriptors and
     // memory stay. (rustix offers the same with a type per kind, but not from a number.)
     let result = unsafe { libc::setns(source.as_raw_fd(), kinds) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Moves this process into new namespaces of `kinds`.
@@ -25,7 +29,11 @@ pub fn unshare(kinds: u64) -> io::Result<()> {
     // SAFETY: only CLONE_NEW* bits are meant; none of them shares or unshares memory or
     // descriptors.
     let result = unsafe { libc::unshare(kinds) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Sets the NIS domain name of the current UTS namespace.
@@ -35,5 +43,9 @@ pub fn unshare(kinds: u64) -> io::Result<()> {
 pub fn set_domain_name(name: &[u8]) -> io::Result<()> {
     // SAFETY: pointer and length are of the same slice.
     let result = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -33,7 +33,10 @@ pub fn install(program: &[u8], flags: u64) -> io::Result<()> {
             k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
         })
         .collect();
-    let descriptor = libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() };
+    let descriptor = libc::sock_fprog {
+        len: length,
+        filter: instructions.as_mut_ptr(),
+    };
     // SAFETY: the descriptor points at `length` instructions that outlive the call; the kernel
     // copies and checks them.
     let result = unsafe {
@@ -44,5 +47,9 @@ pub fn install(program: &[u8], flags: u64) -> io::Result<()> {
             std::ptr::from_ref(&descriptor),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -11,9 +11,19 @@ pub fn send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: integers, and a null pointer that the call allows.
     let result = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            none,
+            0,
+        )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Sends `signal` to the process `pid`, which must be positive: the other numbers of kill(2) are
@@ -27,7 +37,11 @@ pub fn send_to_number(pid: i32, signal: i32) -> io::Result<()> {
     }
     // SAFETY: integers only.
     let result = unsafe { libc::kill(pid, signal) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Gives SIGPIPE its default action again, which Rust's start-up code takes away and an exec

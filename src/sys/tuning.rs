@@ -9,7 +9,11 @@ use std::io;
 pub fn set_personality(persona: u64) -> io::Result<()> {
     // SAFETY: an integer; the domains that the runtime spec allows change uname(2) only.
     let result = unsafe { libc::personality(persona as libc::c_ulong) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Sets this process's I/O priority: `class` 1 real-time, 2 best effort, 3 idle; `level` 0..=7.
@@ -22,5 +26,9 @@ pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     let value = (libc::c_long::from(class) << CLASS_SHIFT) | libc::c_long::from(level);
     // SAFETY: integers only.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -7,8 +7,17 @@ use crate::spec::DeviceRule;
 /// What every container may use: making any node, and the devices that the specification asks
 /// every container to have, with the terminals.
 const ALWAYS_ALLOWED: &[&str] = &[
-    "c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm",
-    "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm",
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
 ];
 
 /// Whether a rule is for all devices.
@@ -21,7 +30,11 @@ fn is_for_all(rule: &DeviceRule) -> bool {
 fn lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
     let mut lines = vec![("devices.deny", "a".to_owned())];
     for rule in rules {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+        let file = if rule.allow {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        };
         if is_for_all(rule) && (rule.access.is_empty() || rule.access == "rwm") {
             // Everything before it is void.
             lines.clear();
@@ -40,7 +53,11 @@ fn lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
             Some(number) if number >= 0 => number.to_string(),
             _ => "*".to_owned(),
         };
-        let access = if rule.access.is_empty() { "rwm" } else { &rule.access };
+        let access = if rule.access.is_empty() {
+            "rwm"
+        } else {
+            &rule.access
+        };
         if !access.chars().all(|letter| "rwm".contains(letter)) {
             return Err(Error::invalid("linux.resources.devices.access", access));
         }
@@ -51,7 +68,11 @@ fn lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
     }
     let all_allowed = lines.len() == 1 && lines[0].0 == "devices.allow";
     if !all_allowed {
-        lines.extend(ALWAYS_ALLOWED.iter().map(|line| ("devices.allow", (*line).to_owned())));
+        lines.extend(
+            ALWAYS_ALLOWED
+                .iter()
+                .map(|line| ("devices.allow", (*line).to_owned())),
+        );
     }
     Ok(lines)
 }
@@ -90,13 +111,21 @@ mod tests {
 
     #[test]
     fn a_rule_for_all_voids_those_before_it() {
-        let all = DeviceRule { allow: true, access: "rwm".into(), ..DeviceRule::default() };
+        let all = DeviceRule {
+            allow: true,
+            access: "rwm".into(),
+            ..DeviceRule::default()
+        };
         assert_eq!(lines(&[all]).unwrap(), [("devices.allow", "a".to_owned())]);
     }
 
     #[test]
     fn a_rule_without_a_kind_is_for_both() {
-        let rule = DeviceRule { allow: true, major: Some(10), ..DeviceRule::default() };
+        let rule = DeviceRule {
+            allow: true,
+            major: Some(10),
+            ..DeviceRule::default()
+        };
         let lines = lines(&[rule]).unwrap();
         assert!(lines.contains(&("devices.allow", "b 10:* rwm".to_owned())));
         assert!(lines.contains(&("devices.allow", "c 10:* rwm".to_owned())));

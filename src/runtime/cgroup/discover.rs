@@ -67,16 +67,26 @@ impl Layout {
     /// # Errors
     /// [`Error::Invalid`] for a path that climbs.
     pub fn place(&self, cgroups_path: &str, id: &str) -> Result<Cgroup> {
-        let wanted = Path::new(if cgroups_path.is_empty() { id } else { cgroups_path });
+        let wanted = Path::new(if cgroups_path.is_empty() {
+            id
+        } else {
+            cgroups_path
+        });
         let relative: PathBuf = wanted
             .components()
             .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
             .collect();
-        if relative.components().any(|part| part == Component::ParentDir) {
+        if relative
+            .components()
+            .any(|part| part == Component::ParentDir)
+        {
             return Err(Error::invalid("linux.cgroupsPath", "contains \"..\""));
         }
         if relative.as_os_str().is_empty() {
-            return Err(Error::invalid("linux.cgroupsPath", "is the root of the hierarchy"));
+            return Err(Error::invalid(
+                "linux.cgroupsPath",
+                "is the root of the hierarchy",
+            ));
         }
         let below = |mounted: &Mounted| {
             if wanted.is_absolute() {
@@ -120,7 +130,12 @@ impl<'a> MountLine<'a> {
         let options = filesystem.nth(1)?;
         // A root of "/" must not eat the slash that starts an own path.
         let root = if root == "/" { "" } else { root };
-        kind.starts_with("cgroup").then_some(Self { root, point, kind, options })
+        kind.starts_with("cgroup").then_some(Self {
+            root,
+            point,
+            kind,
+            options,
+        })
     }
 
     fn is_of(&self, controllers: &[&str]) -> bool {
@@ -128,7 +143,9 @@ impl<'a> MountLine<'a> {
             return self.kind == "cgroup2";
         }
         self.kind == "cgroup"
-            && controllers.iter().all(|name| self.options.split(',').any(|option| option == *name))
+            && controllers
+                .iter()
+                .all(|name| self.options.split(',').any(|option| option == *name))
     }
 }
 
@@ -155,8 +172,14 @@ mod tests {
         let layout = Layout::parse(HYBRID_MOUNTS, HYBRID_GROUPS);
         let cgroup = layout.place("/pods/one", "id").unwrap();
         assert_eq!(cgroup.hierarchies.len(), 3);
-        assert_eq!(cgroup.hierarchy("cpu"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/pods/one")));
-        assert_eq!(cgroup.unified, Some(PathBuf::from("/sys/fs/cgroup/unified/pods/one")));
+        assert_eq!(
+            cgroup.hierarchy("cpu"),
+            Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/pods/one"))
+        );
+        assert_eq!(
+            cgroup.unified,
+            Some(PathBuf::from("/sys/fs/cgroup/unified/pods/one"))
+        );
         assert!(!cgroup.is_unified());
     }
 
@@ -164,9 +187,18 @@ mod tests {
     fn without_a_path_the_container_is_below_its_creator() {
         let layout = Layout::parse(HYBRID_MOUNTS, HYBRID_GROUPS);
         let cgroup = layout.place("", "id").unwrap();
-        assert_eq!(cgroup.hierarchy("memory"), Some(Path::new("/sys/fs/cgroup/memory/inner/id")));
-        assert_eq!(cgroup.hierarchy("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/id")));
-        assert_eq!(cgroup.unified, Some(PathBuf::from("/sys/fs/cgroup/unified/session/id")));
+        assert_eq!(
+            cgroup.hierarchy("memory"),
+            Some(Path::new("/sys/fs/cgroup/memory/inner/id"))
+        );
+        assert_eq!(
+            cgroup.hierarchy("cpuacct"),
+            Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/id"))
+        );
+        assert_eq!(
+            cgroup.unified,
+            Some(PathBuf::from("/sys/fs/cgroup/unified/session/id"))
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub fn write(directory: &Path, name: &str, value: &str) -> Result<()> {
 
 /// [`write`] with the plain error.
 pub fn write_raw(directory: &Path, name: &str, value: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).open(directory.join(name))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join(name))?;
     file.write_all(value.as_bytes())
 }
 
@@ -34,8 +36,7 @@ pub fn write_raw(directory: &Path, name: &str, value: &str) -> std::io::Result<(
 /// [`crate::error::Error::Os`] naming the file.
 pub fn read(directory: &Path, name: &str) -> Result<String> {
     let path = directory.join(name);
-    let text =
-        std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
     Ok(text.trim_end().to_owned())
 }
 
@@ -61,7 +62,9 @@ pub fn collect_processes(directory: &Path, found: &mut Vec<i32>, depth: u32) -> 
 }
 
 fn subdirectories(directory: &Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
     let directories = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -90,7 +93,10 @@ pub fn remove_tree(directory: &Path, depth: u32) {
 }
 
 /// The pace of polling a cgroup file, which cannot be waited on in version 1.
-#[expect(clippy::disallowed_methods, reason = "version 1 cgroups have no event to wait for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "version 1 cgroups have no event to wait for"
+)]
 pub fn pause_briefly() {
     std::thread::sleep(Duration::from_millis(1));
 }

@@ -26,7 +26,10 @@ pub fn set(cgroup: &Cgroup, frozen: bool) -> Result<()> {
             files::pause_briefly();
         }
     }
-    let Some(path) = cgroup.unified.as_deref().filter(|path| path.join("cgroup.freeze").exists())
+    let Some(path) = cgroup
+        .unified
+        .as_deref()
+        .filter(|path| path.join("cgroup.freeze").exists())
     else {
         return Err(Error::unsupported("pause", "no freezer is mounted"));
     };
@@ -43,7 +46,10 @@ fn give_up_after(deadline: Instant) -> Result<()> {
         return Ok(());
     }
     let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
-    Err(Error::Os { action: "wait for the freezer".to_owned(), source })
+    Err(Error::Os {
+        action: "wait for the freezer".to_owned(),
+        source,
+    })
 }
 
 /// Whether the container's processes are frozen.
@@ -51,7 +57,9 @@ pub fn is_frozen(cgroup: &Cgroup) -> bool {
     if let Some(path) = cgroup.hierarchy("freezer") {
         return v1::freezer_state(path).is_ok_and(|state| state != "THAWED");
     }
-    let Some(path) = &cgroup.unified else { return false };
+    let Some(path) = &cgroup.unified else {
+        return false;
+    };
     files::read(path, "cgroup.events")
         .is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
 }

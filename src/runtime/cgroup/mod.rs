@@ -52,7 +52,10 @@ impl Cgroup {
     /// The directory of the hierarchy with `controller`.
     #[must_use]
     pub fn hierarchy(&self, controller: &str) -> Option<&Path> {
-        let hierarchy = self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))?;
+        let hierarchy = self
+            .hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.has(controller))?;
         Some(&hierarchy.path)
     }
 
@@ -63,7 +66,10 @@ impl Cgroup {
     }
 
     fn directories(&self) -> impl Iterator<Item = &Path> {
-        let hierarchies = self.hierarchies.iter().map(|hierarchy| hierarchy.path.as_path());
+        let hierarchies = self
+            .hierarchies
+            .iter()
+            .map(|hierarchy| hierarchy.path.as_path());
         hierarchies.chain(self.unified.as_deref())
     }
 
@@ -83,7 +89,11 @@ impl Cgroup {
                 return Err(error).doing(|| format!("make cgroup {}", directory.display()));
             }
         }
-        for hierarchy in self.hierarchies.iter().filter(|hierarchy| hierarchy.has("cpuset")) {
+        for hierarchy in self
+            .hierarchies
+            .iter()
+            .filter(|hierarchy| hierarchy.has("cpuset"))
+        {
             v1::inherit_cpuset(&hierarchy.mount, &hierarchy.path)?;
         }
         if self.is_unified()
@@ -102,7 +112,10 @@ impl Cgroup {
         if self.is_unified() {
             return match &self.unified {
                 Some(path) => v2::limit(path, resources),
-                None => Err(Error::unsupported("linux.resources", "no cgroup is mounted")),
+                None => Err(Error::unsupported(
+                    "linux.resources",
+                    "no cgroup is mounted",
+                )),
             };
         }
         if !resources.unified.is_empty() {
@@ -125,7 +138,9 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Os`] from opening it.
     pub fn birthplace(&self) -> Result<Option<OwnedFd>> {
-        let Some(path) = &self.unified else { return Ok(None) };
+        let Some(path) = &self.unified else {
+            return Ok(None);
+        };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())
             .doing(|| format!("open {}", path.display()))?;

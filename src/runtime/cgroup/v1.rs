@@ -16,7 +16,9 @@ pub fn inherit_cpuset(mount: &Path, path: &Path) -> Result<()> {
     if path == mount {
         return Ok(());
     }
-    let Some(parent) = path.parent() else { return Ok(()) };
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if files::read(path, name)?.is_empty() {
             if files::read(parent, name)?.is_empty() {
@@ -41,7 +43,11 @@ pub fn limit(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
         limit_cpu(cgroup, cpu)?;
     }
     if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
+        let value = if limit > 0 {
+            limit.to_string()
+        } else {
+            "max".to_owned()
+        };
         write(cgroup, "pids", "pids.max", &value)?;
     }
     if let Some(block_io) = &resources.block_io {
@@ -52,7 +58,11 @@ pub fn limit(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
         let name = format!("hugetlb.{}.limit_in_bytes", hugepages.page_size);
         write(cgroup, "hugetlb", &name, &hugepages.limit.to_string())?;
     }
-    if let Some(class) = resources.network.as_ref().and_then(|network| network.class_id) {
+    if let Some(class) = resources
+        .network
+        .as_ref()
+        .and_then(|network| network.class_id)
+    {
         write(cgroup, "net_cls", "net_cls.classid", &class.to_string())?;
     }
     Ok(())
@@ -63,7 +73,10 @@ pub(crate) fn check_page_size(size: &str) -> Result<()> {
     if size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Ok(());
     }
-    Err(Error::invalid("linux.resources.hugepageLimits.pageSize", size))
+    Err(Error::invalid(
+        "linux.resources.hugepageLimits.pageSize",
+        size,
+    ))
 }
 
 fn directory<'a>(cgroup: &'a Cgroup, controller: &str, name: &str) -> Result<&'a Path> {
@@ -101,13 +114,28 @@ fn limit_memory(cgroup: &Cgroup, memory: &Memory) -> Result<()> {
         (None, None) => {}
     }
     if let Some(reservation) = memory.reservation.filter(|&value| value != 0) {
-        write(cgroup, "memory", "memory.soft_limit_in_bytes", &reservation.to_string())?;
+        write(
+            cgroup,
+            "memory",
+            "memory.soft_limit_in_bytes",
+            &reservation.to_string(),
+        )?;
     }
     if let Some(tcp) = memory.kernel_tcp.filter(|&value| value != 0) {
-        write(cgroup, "memory", "memory.kmem.tcp.limit_in_bytes", &tcp.to_string())?;
+        write(
+            cgroup,
+            "memory",
+            "memory.kmem.tcp.limit_in_bytes",
+            &tcp.to_string(),
+        )?;
     }
     if let Some(swappiness) = memory.swappiness {
-        write(cgroup, "memory", "memory.swappiness", &swappiness.to_string())?;
+        write(
+            cgroup,
+            "memory",
+            "memory.swappiness",
+            &swappiness.to_string(),
+        )?;
     }
     if memory.disable_oom_killer == Some(true) {
         write(cgroup, "memory", "memory.oom_control", "1")?;
@@ -117,12 +145,35 @@ fn limit_memory(cgroup: &Cgroup, memory: &Memory) -> Result<()> {
 
 fn limit_cpu(cgroup: &Cgroup, cpu: &Cpu) -> Result<()> {
     let numbers = [
-        ("cpu.shares", cpu.shares.filter(|&value| value != 0).map(|value| value.to_string())),
-        ("cpu.cfs_period_us", cpu.period.filter(|&value| value != 0).map(|v| v.to_string())),
-        ("cpu.cfs_quota_us", cpu.quota.filter(|&value| value != 0).map(|v| v.to_string())),
+        (
+            "cpu.shares",
+            cpu.shares
+                .filter(|&value| value != 0)
+                .map(|value| value.to_string()),
+        ),
+        (
+            "cpu.cfs_period_us",
+            cpu.period
+                .filter(|&value| value != 0)
+                .map(|v| v.to_string()),
+        ),
+        (
+            "cpu.cfs_quota_us",
+            cpu.quota.filter(|&value| value != 0).map(|v| v.to_string()),
+        ),
         ("cpu.cfs_burst_us", cpu.burst.map(|value| value.to_string())),
-        ("cpu.rt_period_us", cpu.realtime_period.filter(|&v| v != 0).map(|v| v.to_string())),
-        ("cpu.rt_runtime_us", cpu.realtime_runtime.filter(|&v| v != 0).map(|v| v.to_string())),
+        (
+            "cpu.rt_period_us",
+            cpu.realtime_period
+                .filter(|&v| v != 0)
+                .map(|v| v.to_string()),
+        ),
+        (
+            "cpu.rt_runtime_us",
+            cpu.realtime_runtime
+                .filter(|&v| v != 0)
+                .map(|v| v.to_string()),
+        ),
         ("cpu.idle", cpu.idle.map(|value| value.to_string())),
     ];
     for (name, value) in numbers {
@@ -146,7 +197,10 @@ fn limit_block_io(cgroup: &Cgroup, block_io: &BlockIo) -> Result<()> {
             .into_iter()
             .find(|name| path.join(name).exists())
             .ok_or_else(|| {
-                Error::unsupported("linux.resources.blockIO.weight", "the kernel has no weights")
+                Error::unsupported(
+                    "linux.resources.blockIO.weight",
+                    "the kernel has no weights",
+                )
             })?;
         files::write(path, name, &weight.to_string())?;
     }
@@ -154,10 +208,22 @@ fn limit_block_io(cgroup: &Cgroup, block_io: &BlockIo) -> Result<()> {
         write(cgroup, "blkio", "blkio.leaf_weight", &weight.to_string())?;
     }
     let throttles: [(&str, &[ThrottleDevice]); 4] = [
-        ("blkio.throttle.read_bps_device", &block_io.throttle_read_bps_device),
-        ("blkio.throttle.write_bps_device", &block_io.throttle_write_bps_device),
-        ("blkio.throttle.read_iops_device", &block_io.throttle_read_iops_device),
-        ("blkio.throttle.write_iops_device", &block_io.throttle_write_iops_device),
+        (
+            "blkio.throttle.read_bps_device",
+            &block_io.throttle_read_bps_device,
+        ),
+        (
+            "blkio.throttle.write_bps_device",
+            &block_io.throttle_write_bps_device,
+        ),
+        (
+            "blkio.throttle.read_iops_device",
+            &block_io.throttle_read_iops_device,
+        ),
+        (
+            "blkio.throttle.write_iops_device",
+            &block_io.throttle_write_iops_device,
+        ),
     ];
     for (name, devices) in throttles {
         for device in devices {

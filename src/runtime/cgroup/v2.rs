@@ -9,9 +9,14 @@ use crate::spec::{BlockIo, Cpu, Memory, Resources};
 /// Hands every controller of `mount` down to `path`. One that cannot be handed down is missed
 /// only when a limit needs it, and then the limit's file says so.
 pub fn enable_controllers(mount: &Path, path: &Path) {
-    let Ok(controllers) = files::read(mount, "cgroup.controllers") else { return };
-    let mut above: Vec<&Path> =
-        path.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(mount)).collect();
+    let Ok(controllers) = files::read(mount, "cgroup.controllers") else {
+        return;
+    };
+    let mut above: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|ancestor| ancestor.starts_with(mount))
+        .collect();
     above.reverse();
     for directory in above {
         let enabled = files::read(directory, "cgroup.subtree_control").unwrap_or_default();
@@ -36,7 +41,11 @@ pub fn limit(path: &Path, resources: &Resources) -> Result<()> {
         limit_cpu(path, cpu)?;
     }
     if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        files::write(path, "pids.max", &or_max(if limit > 0 { limit } else { -1 }))?;
+        files::write(
+            path,
+            "pids.max",
+            &or_max(if limit > 0 { limit } else { -1 }),
+        )?;
     }
     if let Some(block_io) = &resources.block_io {
         limit_io(path, block_io)?;
@@ -46,8 +55,15 @@ pub fn limit(path: &Path, resources: &Resources) -> Result<()> {
         let name = format!("hugetlb.{}.max", hugepages.page_size);
         files::write(path, &name, &hugepages.limit.to_string())?;
     }
-    if resources.network.as_ref().is_some_and(|network| network.class_id.is_some()) {
-        return Err(Error::unsupported("linux.resources.network", "cgroup2 has no net_cls"));
+    if resources
+        .network
+        .as_ref()
+        .is_some_and(|network| network.class_id.is_some())
+    {
+        return Err(Error::unsupported(
+            "linux.resources.network",
+            "cgroup2 has no net_cls",
+        ));
     }
     for (name, value) in &resources.unified {
         if name.contains('/') || !name.contains('.') {
@@ -59,22 +75,36 @@ pub fn limit(path: &Path, resources: &Resources) -> Result<()> {
 }
 
 fn or_max(value: i64) -> String {
-    if value < 0 { "max".to_owned() } else { value.to_string() }
+    if value < 0 {
+        "max".to_owned()
+    } else {
+        value.to_string()
+    }
 }
 
 fn limit_memory(path: &Path, memory: &Memory) -> Result<()> {
     if memory.kernel_tcp.is_some_and(|value| value != 0) {
-        return Err(Error::unsupported("linux.resources.memory.kernelTCP", "not in cgroup2"));
+        return Err(Error::unsupported(
+            "linux.resources.memory.kernelTCP",
+            "not in cgroup2",
+        ));
     }
     if memory.swappiness.is_some() {
-        return Err(Error::unsupported("linux.resources.memory.swappiness", "not in cgroup2"));
+        return Err(Error::unsupported(
+            "linux.resources.memory.swappiness",
+            "not in cgroup2",
+        ));
     }
     if memory.disable_oom_killer == Some(true) {
         let field = "linux.resources.memory.disableOOMKiller";
         return Err(Error::unsupported(field, "not in cgroup2"));
     }
     if let Some(swap) = memory.swap.filter(|&swap| swap != 0) {
-        files::write(path, "memory.swap.max", &or_max(swap_alone(memory.limit, swap)?))?;
+        files::write(
+            path,
+            "memory.swap.max",
+            &or_max(swap_alone(memory.limit, swap)?),
+        )?;
     }
     if let Some(limit) = memory.limit.filter(|&limit| limit != 0) {
         files::write(path, "memory.max", &or_max(limit))?;
@@ -92,7 +122,10 @@ fn swap_alone(limit: Option<i64>, both: i64) -> Result<i64> {
     }
     match limit {
         Some(limit) if limit > 0 && both >= limit => Ok(both - limit),
-        _ => Err(Error::invalid("linux.resources.memory.swap", "below or without the limit")),
+        _ => Err(Error::invalid(
+            "linux.resources.memory.swap",
+            "below or without the limit",
+        )),
     }
 }
 
@@ -103,7 +136,10 @@ fn weight_of_shares(shares: u64) -> u64 {
 
 fn limit_cpu(path: &Path, cpu: &Cpu) -> Result<()> {
     if cpu.realtime_period.is_some_and(|v| v != 0) || cpu.realtime_runtime.is_some_and(|v| v != 0) {
-        return Err(Error::unsupported("linux.resources.cpu.realtimeRuntime", "not in cgroup2"));
+        return Err(Error::unsupported(
+            "linux.resources.cpu.realtimeRuntime",
+            "not in cgroup2",
+        ));
     }
     if let Some(shares) = cpu.shares.filter(|&shares| shares != 0) {
         files::write(path, "cpu.weight", &weight_of_shares(shares).to_string())?;
@@ -113,7 +149,11 @@ fn limit_cpu(path: &Path, cpu: &Cpu) -> Result<()> {
     if quota.is_some() || period.is_some() {
         // The kernel's default period.
         let period = period.unwrap_or(100_000);
-        files::write(path, "cpu.max", &format!("{} {period}", or_max(quota.unwrap_or(-1))))?;
+        files::write(
+            path,
+            "cpu.max",
+            &format!("{} {period}", or_max(quota.unwrap_or(-1))),
+        )?;
     }
     if let Some(burst) = cpu.burst {
         files::write(path, "cpu.max.burst", &burst.to_string())?;
@@ -131,7 +171,10 @@ fn limit_cpu(path: &Path, cpu: &Cpu) -> Result<()> {
 
 fn limit_io(path: &Path, block_io: &BlockIo) -> Result<()> {
     if block_io.leaf_weight.is_some_and(|weight| weight != 0) {
-        return Err(Error::unsupported("linux.resources.blockIO.leafWeight", "not in cgroup2"));
+        return Err(Error::unsupported(
+            "linux.resources.blockIO.leafWeight",
+            "not in cgroup2",
+        ));
     }
     if let Some(weight) = block_io.weight.filter(|&weight| weight != 0) {
         if path.join("io.bfq.weight").exists() {

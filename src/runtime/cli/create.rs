@@ -26,7 +26,10 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
 
 /// Connects to `--console-socket`.
 pub(crate) fn console(parsed: &Parsed) -> Result<Option<Console>> {
-    parsed.value("console-socket").map(|path| Console::connect(path.as_ref())).transpose()
+    parsed
+        .value("console-socket")
+        .map(|path| Console::connect(path.as_ref()))
+        .transpose()
 }
 
 /// What `create` and `run` have in common.

@@ -68,7 +68,9 @@ fn execute(call: &Call) -> Result<u8> {
         terminal = Some(ours);
     }
     if !process.terminal && console.is_some() {
-        return Err(Error::Usage("--console-socket without a terminal".to_owned()));
+        return Err(Error::Usage(
+            "--console-socket without a terminal".to_owned(),
+        ));
     }
     let arguments = container::Enter {
         process,
@@ -137,13 +139,18 @@ fn process(parsed: &Parsed, directory: &Directory) -> Result<Process> {
 /// `UID[:GID]`, numbers only: names would have to be looked up in files of the container.
 fn user(text: &str) -> Result<User> {
     let number = |part: &str| {
-        part.parse::<u32>().map_err(|_| Error::Usage(format!("--user: {part:?} is no number")))
+        part.parse::<u32>()
+            .map_err(|_| Error::Usage(format!("--user: {part:?} is no number")))
     };
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (number(uid)?, number(gid)?),
         None => (number(text)?, 0),
     };
-    Ok(User { uid, gid, ..User::default() })
+    Ok(User {
+        uid,
+        gid,
+        ..User::default()
+    })
 }
 
 #[cfg(test)]

@@ -15,12 +15,20 @@ pub struct Flag {
 impl Flag {
     /// A flag with a value.
     pub const fn value(long: &'static str, short: Option<char>) -> Self {
-        Self { long, short, takes_value: true }
+        Self {
+            long,
+            short,
+            takes_value: true,
+        }
     }
 
     /// A flag that is there or not.
     pub const fn switch(long: &'static str, short: Option<char>) -> Self {
-        Self { long, short, takes_value: false }
+        Self {
+            long,
+            short,
+            takes_value: false,
+        }
     }
 }
 
@@ -35,12 +43,19 @@ pub struct Parsed {
 impl Parsed {
     /// The last value of a flag.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.values.iter().rev().find(|(known, _)| *known == name).map(|(_, text)| text.as_str())
+        self.values
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == name)
+            .map(|(_, text)| text.as_str())
     }
 
     /// Every value of a flag, in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.values.iter().filter(move |(known, _)| *known == name).map(|(_, text)| text.as_str())
+        self.values
+            .iter()
+            .filter(move |(known, _)| *known == name)
+            .map(|(_, text)| text.as_str())
     }
 
     /// Whether a switch is on.
@@ -54,7 +69,8 @@ impl Parsed {
     /// [`Error::Usage`].
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         let parse = |text: &str| {
-            text.parse().map_err(|_| Error::Usage(format!("--{name}: {text:?} is no number")))
+            text.parse()
+                .map_err(|_| Error::Usage(format!("--{name}: {text:?} is no number")))
         };
         self.value(name).map(parse).transpose()
     }
@@ -74,7 +90,9 @@ impl Parsed {
     /// [`Error::Usage`].
     pub fn first(&self) -> Result<&str> {
         let first = self.positional.first();
-        first.map(String::as_str).ok_or_else(|| Error::Usage("a container id is needed".to_owned()))
+        first
+            .map(String::as_str)
+            .ok_or_else(|| Error::Usage("a container id is needed".to_owned()))
     }
 
     /// Refuses more than `count` positional arguments.
@@ -141,12 +159,14 @@ pub fn take_flag(
     let value = match (flag.takes_value, value) {
         (_, Some(value)) => value,
         (false, None) => "true".to_owned(),
-        (true, None) => {
-            words.next().ok_or_else(|| Error::Usage(format!("flag needs a value: {name}")))?
-        }
+        (true, None) => words
+            .next()
+            .ok_or_else(|| Error::Usage(format!("flag needs a value: {name}")))?,
     };
     if !flag.takes_value && !matches!(value.as_str(), "true" | "false") {
-        return Err(Error::Usage(format!("{name}: {value:?} is neither true nor false")));
+        return Err(Error::Usage(format!(
+            "{name}: {value:?} is neither true nor false"
+        )));
     }
     parsed.values.push((flag.long, value));
     Ok(())
@@ -156,7 +176,9 @@ pub fn take_flag(
 pub fn describe(verb: &str, flags: &[Flag]) -> String {
     let mut text = format!("usage: brisk-runtime {verb} [options] [arguments]\n\noptions:\n");
     for flag in flags {
-        let short = flag.short.map_or(String::new(), |letter| format!(", -{letter}"));
+        let short = flag
+            .short
+            .map_or(String::new(), |letter| format!(", -{letter}"));
         let value = if flag.takes_value { " VALUE" } else { "" };
         text.push_str(&format!("  --{}{value}{short}\n", flag.long));
     }
@@ -167,8 +189,10 @@ pub fn describe(verb: &str, flags: &[Flag]) -> String {
 mod tests {
     use super::*;
 
-    const FLAGS: &[Flag] =
-        &[Flag::value("bundle", Some('b')), Flag::switch("detach", Some('d'))];
+    const FLAGS: &[Flag] = &[
+        Flag::value("bundle", Some('b')),
+        Flag::switch("detach", Some('d')),
+    ];
 
     fn words(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()

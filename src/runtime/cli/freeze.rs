@@ -9,7 +9,10 @@ pub(crate) fn pause(call: &Call) -> Result<u8> {
     let state = directory.state()?;
     let status = directory.status(&state);
     if !status.can_pause() {
-        return Err(Error::WrongState { verb: "pause", status: status.as_str() });
+        return Err(Error::WrongState {
+            verb: "pause",
+            status: status.as_str(),
+        });
     }
     state.cgroup.freeze()?;
     Ok(0)
@@ -20,7 +23,10 @@ pub(crate) fn resume(call: &Call) -> Result<u8> {
     let state = directory.state()?;
     let status = directory.status(&state);
     if !status.can_resume() {
-        return Err(Error::WrongState { verb: "resume", status: status.as_str() });
+        return Err(Error::WrongState {
+            verb: "resume",
+            status: status.as_str(),
+        });
     }
     state.cgroup.thaw()?;
     Ok(0)

@@ -72,7 +72,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<(Global, Vec<String>)> {
             None | Some("text") => false,
             Some("json") => true,
             Some(other) => {
-                return Err(Error::Usage(format!("--log-format: {other:?}: json or text")));
+                return Err(Error::Usage(format!(
+                    "--log-format: {other:?}: json or text"
+                )));
             }
         },
         ..Global::default()

@@ -12,6 +12,11 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
     parsed.at_most(2)?;
     let signal = parsed.positional.get(1).map_or("SIGTERM", String::as_str);
     let signal = container::parse_signal(signal)?;
-    container::kill(&call.global.root, parsed.first()?, signal, parsed.is_on("all"))?;
+    container::kill(
+        &call.global.root,
+        parsed.first()?,
+        signal,
+        parsed.is_on("all"),
+    )?;
     Ok(0)
 }

@@ -42,20 +42,90 @@ struct Verb {
 }
 
 const VERBS: &[Verb] = &[
-    Verb { name: "create", flags: create::FLAGS, verbatim_after: usize::MAX, run: create::run },
-    Verb { name: "start", flags: &[], verbatim_after: usize::MAX, run: start::run },
-    Verb { name: "run", flags: run::FLAGS, verbatim_after: usize::MAX, run: run::run },
-    Verb { name: "state", flags: &[], verbatim_after: usize::MAX, run: state::run },
-    Verb { name: "kill", flags: kill::FLAGS, verbatim_after: usize::MAX, run: kill::run },
-    Verb { name: "delete", flags: delete::FLAGS, verbatim_after: usize::MAX, run: delete::run },
-    Verb { name: "exec", flags: exec::FLAGS, verbatim_after: 1, run: exec::run },
-    Verb { name: "list", flags: list::FLAGS, verbatim_after: usize::MAX, run: list::run },
-    Verb { name: "pause", flags: &[], verbatim_after: usize::MAX, run: freeze::pause },
-    Verb { name: "resume", flags: &[], verbatim_after: usize::MAX, run: freeze::resume },
-    Verb { name: "ps", flags: ps::FLAGS, verbatim_after: usize::MAX, run: ps::run },
-    Verb { name: "update", flags: update::FLAGS, verbatim_after: usize::MAX, run: update::run },
-    Verb { name: "spec", flags: spec::FLAGS, verbatim_after: usize::MAX, run: spec::run },
-    Verb { name: "features", flags: &[], verbatim_after: usize::MAX, run: features::run },
+    Verb {
+        name: "create",
+        flags: create::FLAGS,
+        verbatim_after: usize::MAX,
+        run: create::run,
+    },
+    Verb {
+        name: "start",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: start::run,
+    },
+    Verb {
+        name: "run",
+        flags: run::FLAGS,
+        verbatim_after: usize::MAX,
+        run: run::run,
+    },
+    Verb {
+        name: "state",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: state::run,
+    },
+    Verb {
+        name: "kill",
+        flags: kill::FLAGS,
+        verbatim_after: usize::MAX,
+        run: kill::run,
+    },
+    Verb {
+        name: "delete",
+        flags: delete::FLAGS,
+        verbatim_after: usize::MAX,
+        run: delete::run,
+    },
+    Verb {
+        name: "exec",
+        flags: exec::FLAGS,
+        verbatim_after: 1,
+        run: exec::run,
+    },
+    Verb {
+        name: "list",
+        flags: list::FLAGS,
+        verbatim_after: usize::MAX,
+        run: list::run,
+    },
+    Verb {
+        name: "pause",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: freeze::pause,
+    },
+    Verb {
+        name: "resume",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: freeze::resume,
+    },
+    Verb {
+        name: "ps",
+        flags: ps::FLAGS,
+        verbatim_after: usize::MAX,
+        run: ps::run,
+    },
+    Verb {
+        name: "update",
+        flags: update::FLAGS,
+        verbatim_after: usize::MAX,
+        run: update::run,
+    },
+    Verb {
+        name: "spec",
+        flags: spec::FLAGS,
+        verbatim_after: usize::MAX,
+        run: spec::run,
+    },
+    Verb {
+        name: "features",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: features::run,
+    },
 ];
 
 /// Parses, runs, reports.
@@ -64,7 +134,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return Global::default().report(&error),
     };
-    let outcome = if global.version { print(&version()) } else { dispatch(&global, rest) };
+    let outcome = if global.version {
+        print(&version())
+    } else {
+        dispatch(&global, rest)
+    };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => global.report(&error),
@@ -77,24 +151,38 @@ fn dispatch(global: &Global, mut rest: Vec<String>) -> Result<u8> {
     }
     let name = rest.remove(0);
     let verb = VERBS.iter().find(|verb| verb.name == name).ok_or_else(|| {
-        Error::Usage(format!("unknown command {name:?}; --help lists those there are"))
+        Error::Usage(format!(
+            "unknown command {name:?}; --help lists those there are"
+        ))
     })?;
-    if rest.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h")
+    if rest
+        .iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--help" || word == "-h")
         && verb.verbatim_after == usize::MAX
     {
         return print(&flags::describe(verb.name, verb.flags));
     }
     let parsed = parse(verb.flags, rest, verb.verbatim_after)?;
-    (verb.run)(&Call { global: global.clone(), parsed })
+    (verb.run)(&Call {
+        global: global.clone(),
+        parsed,
+    })
 }
 
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
-    format!("brisk-runtime version {version}\nspec: {}\n", crate::state::SPEC_VERSION)
+    format!(
+        "brisk-runtime version {version}\nspec: {}\n",
+        crate::state::SPEC_VERSION
+    )
 }
 
 fn help() -> String {
-    let verbs: String = VERBS.iter().map(|verb| format!("  {}\n", verb.name)).collect();
+    let verbs: String = VERBS
+        .iter()
+        .map(|verb| format!("  {}\n", verb.name))
+        .collect();
     format!("usage: brisk-runtime [options] command [options] [arguments]\n\ncommands:\n{verbs}")
 }
 

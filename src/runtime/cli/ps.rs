@@ -33,7 +33,9 @@ fn table(options: &[String], processes: &[i32]) -> Result<String> {
     }
     let output = command.output().doing(|| "run ps")?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+        let words = String::from_utf8_lossy(&output.stderr)
+            .trim_end()
+            .to_owned();
         return Err(Error::Usage(format!("ps: {words}")));
     }
     let text = String::from_utf8_lossy(&output.stdout);
@@ -44,9 +46,15 @@ fn table(options: &[String], processes: &[i32]) -> Result<String> {
         .position(|name| name == "PID")
         .ok_or_else(|| Error::Usage("ps shows no PID column with these options".to_owned()))?;
     let is_ours = |line: &&str| {
-        let number = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
+        let number = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|word| word.parse().ok());
         number.is_some_and(|number: i32| processes.contains(&number))
     };
-    let ours: String = lines.filter(is_ours).map(|line| format!("{line}\n")).collect();
+    let ours: String = lines
+        .filter(is_ours)
+        .map(|line| format!("{line}\n"))
+        .collect();
     Ok(format!("{title}\n{ours}"))
 }

@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::cli::{Call, create};
 use crate::cli::flags::Flag;
+use crate::cli::{Call, create};
 use crate::container;
 use crate::error::{Context, Error, Result};
 use crate::process::Console;

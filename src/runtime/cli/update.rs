@@ -30,7 +30,10 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
     let state = directory.state()?;
     let status = directory.status(&state);
     if status == Status::Stopped {
-        return Err(Error::WrongState { verb: "update", status: status.as_str() });
+        return Err(Error::WrongState {
+            verb: "update",
+            status: status.as_str(),
+        });
     }
     state.cgroup.limit(&resources(call)?)?;
     Ok(0)
@@ -43,7 +46,10 @@ fn resources(call: &Call) -> Result<Resources> {
         let bytes = if path == "-" {
             let mut bytes = Vec::new();
             let input = std::io::stdin().lock();
-            input.take(INPUT_LIMIT).read_to_end(&mut bytes).doing(|| "read standard input")?;
+            input
+                .take(INPUT_LIMIT)
+                .read_to_end(&mut bytes)
+                .doing(|| "read standard input")?;
             bytes
         } else {
             spec::read_limited(Path::new(path))?
@@ -61,6 +67,8 @@ fn resources(call: &Call) -> Result<Resources> {
     cpu.shares = parsed.number("cpu-share")?;
     cpu.cpus = parsed.value("cpuset-cpus").unwrap_or_default().to_owned();
     cpu.mems = parsed.value("cpuset-mems").unwrap_or_default().to_owned();
-    resources.pids = parsed.number("pids-limit")?.map(|limit| Pids { limit: Some(limit) });
+    resources.pids = parsed
+        .number("pids-limit")?
+        .map(|limit| Pids { limit: Some(limit) });
     Ok(resources)
 }

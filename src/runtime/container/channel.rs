@@ -35,9 +35,13 @@ impl Channel {
     /// # Errors
     /// [`Error::Os`].
     pub fn pair() -> Result<(Self, Self)> {
-        let (one, other) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .doing(|| "make a socketpair")?;
+        let (one, other) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .doing(|| "make a socketpair")?;
         Ok((Self { socket: one }, Self { socket: other }))
     }
 
@@ -91,7 +95,9 @@ impl Channel {
             Some(message) if message == *wanted => Ok(()),
             Some(Message::Failed(text)) => Err(Error::Init(text)),
             Some(_) => Err(Error::Init("message out of turn".to_owned())),
-            None => Err(Error::Init("the process ended before its program ran".to_owned())),
+            None => Err(Error::Init(
+                "the process ended before its program ran".to_owned(),
+            )),
         }
     }
 }
@@ -107,7 +113,10 @@ mod tests {
         one.send(&Message::Failed("why".to_owned())).unwrap();
         drop(one);
         assert_eq!(other.receive().unwrap(), Some(Message::Mounted));
-        assert_eq!(other.receive().unwrap(), Some(Message::Failed("why".to_owned())));
+        assert_eq!(
+            other.receive().unwrap(),
+            Some(Message::Failed("why".to_owned()))
+        );
         assert_eq!(other.receive().unwrap(), None);
     }
 }

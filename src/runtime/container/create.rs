@@ -50,8 +50,10 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
     spec::check(&spec)?;
     let default_linux = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&default_linux);
-    let process =
-        spec.process.as_ref().ok_or_else(|| Error::invalid("process", "missing"))?;
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| Error::invalid("process", "missing"))?;
     check_console(process, arguments.console.is_some())?;
     let root_path = spec.root.as_ref().map_or("", |root| root.path.as_str());
     let rootfs = std::fs::canonicalize(bundle.join(root_path))
@@ -59,7 +61,12 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
     let identity = identity(process, linux, arguments.preserve_fds)?;
 
     let directory = Directory::create(&arguments.root, &arguments.id)?;
-    let mut undo = Undo { directory: &directory, state: State::default(), child: None, kept: false };
+    let mut undo = Undo {
+        directory: &directory,
+        state: State::default(),
+        child: None,
+        kept: false,
+    };
     undo.state = State {
         id: arguments.id.clone(),
         bundle,
@@ -94,19 +101,24 @@ fn check_console(process: &Process, given: bool) -> Result<()> {
             let reason = "a terminal needs --console-socket";
             Err(Error::Usage(format!("process.terminal: {reason}")))
         }
-        (false, true) => {
-            Err(Error::Usage("--console-socket without process.terminal".to_owned()))
-        }
+        (false, true) => Err(Error::Usage(
+            "--console-socket without process.terminal".to_owned(),
+        )),
         _ => Ok(()),
     }
 }
 
 fn identity<'a>(process: &'a Process, linux: &Linux, preserved: u32) -> Result<Identity<'a>> {
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse::<u32>().ok());
+    let listen = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|number| number.parse::<u32>().ok());
     let listen_descriptors = listen.unwrap_or(0);
     Ok(Identity {
         process,
-        sets: process.capabilities.as_ref().map_or(Ok(Sets::default()), Sets::of)?,
+        sets: process
+            .capabilities
+            .as_ref()
+            .map_or(Ok(Sets::default()), Sets::of)?,
         filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
         kept_descriptors: preserved.saturating_add(listen_descriptors),
         listen_descriptors,
@@ -139,7 +151,11 @@ fn fork(
         Forked::Child => {
             drop(ours);
             directory.leave_lock();
-            let console = arguments.console.as_ref().map(Console::try_clone).transpose();
+            let console = arguments
+                .console
+                .as_ref()
+                .map(Console::try_clone)
+                .transpose();
             let console = match console {
                 Ok(console) => console,
                 Err(error) => {
@@ -220,8 +236,8 @@ fn accompany(
     channel: &Channel,
 ) -> Result<()> {
     let pid = undo.state.pid;
-    undo.state.start_time = start_time(pid)
-        .ok_or_else(|| Error::Init("the process ended at once".to_owned()))?;
+    undo.state.start_time =
+        start_time(pid).ok_or_else(|| Error::Init("the process ended at once".to_owned()))?;
     undo.state.cgroup.attach(pid)?;
     if linux.makes(NamespaceKind::User) {
         write_map(pid, "uid_map", &linux.uid_mappings)?;
@@ -250,7 +266,11 @@ fn write_map(pid: i32, name: &str, mappings: &[IdMapping]) -> Result<()> {
 /// # Errors
 /// [`Error::Os`].
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let temporary = path.with_file_name(format!(".{name}"));
     std::fs::write(&temporary, pid.to_string())
         .and_then(|()| std::fs::rename(&temporary, path))
@@ -267,7 +287,10 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     fn keep(mut self) -> Result<(State, Child)> {
-        let child = self.child.take().ok_or_else(|| Error::Init("was never made".to_owned()))?;
+        let child = self
+            .child
+            .take()
+            .ok_or_else(|| Error::Init("was never made".to_owned()))?;
         self.kept = true;
         Ok((std::mem::take(&mut self.state), child))
     }

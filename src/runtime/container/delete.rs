@@ -30,7 +30,10 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
     };
     let status = directory.status(&state);
     if !force && !status.can_delete() {
-        return Err(Error::WrongState { verb: "delete", status: status.as_str() });
+        return Err(Error::WrongState {
+            verb: "delete",
+            status: status.as_str(),
+        });
     }
     destroy(&directory, &state)
 }

@@ -52,13 +52,19 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
     let status = directory.status(&state);
     let paused = status == Status::Paused && arguments.ignore_paused;
     if !status.can_exec() && !paused {
-        return Err(Error::WrongState { verb: "exec in", status: status.as_str() });
+        return Err(Error::WrongState {
+            verb: "exec in",
+            status: status.as_str(),
+        });
     }
     let linux = directory.spec()?.linux.unwrap_or_default();
     let process = &arguments.process;
     let identity = Identity {
         process,
-        sets: process.capabilities.as_ref().map_or(Ok(Sets::default()), Sets::of)?,
+        sets: process
+            .capabilities
+            .as_ref()
+            .map_or(Ok(Sets::default()), Sets::of)?,
         filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
         kept_descriptors: arguments.preserve_fds,
         listen_descriptors: 0,
@@ -99,7 +105,9 @@ fn foreign_namespaces(state: &State) -> Result<u64> {
         let own = format!("/proc/self/ns/{}", kind.file());
         let theirs = format!("/proc/{}/ns/{}", state.pid, kind.file());
         // A kernel without the kind has neither.
-        let Ok(own) = std::fs::read_link(&own) else { continue };
+        let Ok(own) = std::fs::read_link(&own) else {
+            continue;
+        };
         let theirs = std::fs::read_link(&theirs).doing(|| format!("read {theirs}"))?;
         if own != theirs {
             foreign |= kind.flag();
@@ -111,8 +119,11 @@ fn foreign_namespaces(state: &State) -> Result<u64> {
 fn accompany(child: &Child, arguments: &Enter, state: &State, channel: &Channel) -> Result<()> {
     state.cgroup.attach(child.pid)?;
     if let Some(score) = arguments.process.oom_score_adj {
-        std::fs::write(format!("/proc/{}/oom_score_adj", child.pid), score.to_string())
-            .doing(|| "set process.oomScoreAdj")?;
+        std::fs::write(
+            format!("/proc/{}/oom_score_adj", child.pid),
+            score.to_string(),
+        )
+        .doing(|| "set process.oomScoreAdj")?;
     }
     channel.send(&Message::Go)?;
     channel.expect(&Message::Ready)?;

@@ -28,7 +28,10 @@ pub fn run(hooks: &[Hook], state: &State, status: Status) -> Result<()> {
 }
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
-    let failed = |reason: String| Error::Hook { path: PathBuf::from(&hook.path), reason };
+    let failed = |reason: String| Error::Hook {
+        path: PathBuf::from(&hook.path),
+        reason,
+    };
     let mut command = Command::new(&hook.path);
     if let Some((name, arguments)) = hook.args.split_first() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
@@ -41,11 +44,15 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         // A hook need not read it: a pipe that is closed already is no failure.
         let _ = input.write_all(state);
     }
-    let deadline =
-        hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
+    let deadline = hook
+        .timeout
+        .map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
     let status = loop {
         if let Some(deadline) = deadline {
-            match child.try_wait().map_err(|error| failed(error.to_string()))? {
+            match child
+                .try_wait()
+                .map_err(|error| failed(error.to_string()))?
+            {
                 Some(status) => break status,
                 None if Instant::now() > deadline => {
                     let _ = child.kill();
@@ -58,10 +65,17 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
             break child.wait().map_err(|error| failed(error.to_string()))?;
         }
     };
-    if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(status.to_string()))
+    }
 }
 
-#[expect(clippy::disallowed_methods, reason = "waiting with a limit has no other portable form")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waiting with a limit has no other portable form"
+)]
 fn pause() {
     std::thread::sleep(POLL);
 }

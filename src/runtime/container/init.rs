@@ -235,7 +235,10 @@ fn set_sysctls(linux: &Linux) -> Result<()> {
         let mut file = File::options().write(true).open(&path).doing(action)?;
         let on = rustix::fs::fstatfs(&file).doing(action)?;
         if on.f_type != rustix::fs::PROC_SUPER_MAGIC {
-            return Err(Error::invalid(format!("linux.sysctl {key}"), "is not in procfs"));
+            return Err(Error::invalid(
+                format!("linux.sysctl {key}"),
+                "is not in procfs",
+            ));
         }
         file.write_all(value.as_bytes()).doing(action)?;
     }
@@ -244,7 +247,9 @@ fn set_sysctls(linux: &Linux) -> Result<()> {
 
 /// Dots separate names, unless a slash comes first: then slashes do, as sysctl(8) has it.
 fn sysctl_path(key: &str) -> Result<PathBuf> {
-    let dots = key.find(['.', '/']).is_none_or(|at| key.as_bytes()[at] == b'.');
+    let dots = key
+        .find(['.', '/'])
+        .is_none_or(|at| key.as_bytes()[at] == b'.');
     let swapped: String = key
         .chars()
         .map(|letter| match letter {
@@ -253,7 +258,10 @@ fn sysctl_path(key: &str) -> Result<PathBuf> {
             other => other,
         })
         .collect();
-    if swapped.split('/').any(|part| part.is_empty() || part == "..") {
+    if swapped
+        .split('/')
+        .any(|part| part.is_empty() || part == "..")
+    {
         return Err(Error::invalid("linux.sysctl", key));
     }
     Ok(Path::new("/proc/sys").join(swapped))
@@ -266,9 +274,18 @@ mod tests {
     #[test]
     fn names_of_settings_become_paths() {
         let path = |key| sysctl_path(key).unwrap();
-        assert_eq!(path("net.ipv4.ip_forward"), Path::new("/proc/sys/net/ipv4/ip_forward"));
-        assert_eq!(path("net/ipv4/conf/eth0.1/x"), Path::new("/proc/sys/net/ipv4/conf/eth0.1/x"));
-        assert_eq!(path("net.ipv4.conf.eth0/1.x"), Path::new("/proc/sys/net/ipv4/conf/eth0.1/x"));
+        assert_eq!(
+            path("net.ipv4.ip_forward"),
+            Path::new("/proc/sys/net/ipv4/ip_forward")
+        );
+        assert_eq!(
+            path("net/ipv4/conf/eth0.1/x"),
+            Path::new("/proc/sys/net/ipv4/conf/eth0.1/x")
+        );
+        assert_eq!(
+            path("net.ipv4.conf.eth0/1.x"),
+            Path::new("/proc/sys/net/ipv4/conf/eth0.1/x")
+        );
         assert!(sysctl_path("net/../../etc").is_err());
     }
 }

@@ -33,7 +33,12 @@ pub fn seal() -> Result<()> {
         .doing(|| "read own arguments")?;
     let environment: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| {
-            text([name, "=".into(), value].into_iter().collect::<std::ffi::OsString>()).ok()
+            text(
+                [name, "=".into(), value]
+                    .into_iter()
+                    .collect::<std::ffi::OsString>(),
+            )
+            .ok()
         })
         .collect();
     match nix::unistd::fexecve(copy.as_fd(), &arguments, &environment) {
@@ -61,26 +66,31 @@ fn copy_of(file: &File) -> Result<File> {
     let mut copied = 0;
     while copied < size {
         let left = usize::try_from(size - copied).unwrap_or(usize::MAX);
-        match rustix::fs::sendfile(&memory, file, Some(&mut copied), left).doing(action)? {
-            0 => break,
-            _ => {}
+        if rustix::fs::sendfile(&memory, file, Some(&mut copied), left).doing(action)? == 0 {
+            break;
         }
     }
     if copied < size {
-        return Err(Error::invalid(EXECUTABLE, "is shorter than its headers say"));
+        return Err(Error::invalid(
+            EXECUTABLE,
+            "is shorter than its headers say",
+        ));
     }
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&memory, seals).doing(action)?;
-    // Executing a descriptor that is open for writing is ETXTBSY only for writers of other
-    // files; the seal has made this one read-only.
     Ok(File::from(memory))
 }
 
 /// Bytes of the file up to the end of its last loaded segment: symbols and debug information
 /// behind it are not needed to run. All of the file where it is not what is expected.
 fn loaded_size(file: &File) -> Result<u64> {
-    let whole = file.metadata().doing(|| format!("stat {EXECUTABLE}"))?.len();
-    Ok(last_segment_end(file).filter(|&end| end > 0 && end <= whole).unwrap_or(whole))
+    let whole = file
+        .metadata()
+        .doing(|| format!("stat {EXECUTABLE}"))?
+        .len();
+    Ok(last_segment_end(file)
+        .filter(|&end| end > 0 && end <= whole)
+        .unwrap_or(whole))
 }
 
 /// Offsets of `Elf64_Ehdr` and `Elf64_Phdr`, elf(5).
@@ -97,7 +107,8 @@ fn last_segment_end(file: &File) -> Option<u64> {
     let mut end = 0;
     for index in 0..u64::from(count) {
         let mut entry = [0; 56];
-        file.read_exact_at(&mut entry, table.checked_add(index * 56)?).ok()?;
+        file.read_exact_at(&mut entry, table.checked_add(index * 56)?)
+            .ok()?;
         if u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]) == PT_LOAD {
             end = end.max(number(&entry[8..16])?.checked_add(number(&entry[32..40])?)?);
         }

@@ -19,16 +19,29 @@ const KILL_ROUNDS: u32 = 100;
 pub fn parse_signal(text: &str) -> Result<i32> {
     let unknown = || Error::Usage(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(rest) = name.strip_prefix("RTMIN") {
-        let offset: i32 = if rest.is_empty() { 0 } else { rest.parse().map_err(|_| unknown())? };
+        let offset: i32 = if rest.is_empty() {
+            0
+        } else {
+            rest.parse().map_err(|_| unknown())?
+        };
         let number = nix::libc::SIGRTMIN() + offset;
-        return if (0..=30).contains(&offset) { Ok(number) } else { Err(unknown()) };
+        return if (0..=30).contains(&offset) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
     }
-    let signal = nix::sys::signal::Signal::from_str(&format!("SIG{name}")).map_err(|_| unknown())?;
+    let signal =
+        nix::sys::signal::Signal::from_str(&format!("SIG{name}")).map_err(|_| unknown())?;
     Ok(signal as i32)
 }
 
@@ -39,7 +52,11 @@ pub fn parse_signal(text: &str) -> Result<i32> {
 pub fn handle(state: &State) -> Result<OwnedFd> {
     let pid = Pid::from_raw(state.pid).ok_or(Error::NotRunning)?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Error::NotRunning)?;
-    if is_alive(state.pid, state.start_time) { Ok(handle) } else { Err(Error::NotRunning) }
+    if is_alive(state.pid, state.start_time) {
+        Ok(handle)
+    } else {
+        Err(Error::NotRunning)
+    }
 }
 
 /// Sends `signal` to the first process, or to all.

@@ -19,7 +19,10 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     let state = directory.state()?;
     let status = directory.status(&state);
     if !status.can_start() {
-        return Err(Error::WrongState { verb: "start", status: status.as_str() });
+        return Err(Error::WrongState {
+            verb: "start",
+            status: status.as_str(),
+        });
     }
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fifo = match rustix::fs::open(directory.fifo(), flags, Mode::empty()) {

@@ -56,7 +56,11 @@ pub fn relay(child: &Child, socket: &UnixStream) -> Result<u8> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let stdin = rustix::stdio::stdin();
-        let wanted = if input_open { PollFlags::IN } else { PollFlags::empty() };
+        let wanted = if input_open {
+            PollFlags::IN
+        } else {
+            PollFlags::empty()
+        };
         let mut events = [
             PollFd::new(&child.pidfd, PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
@@ -119,7 +123,12 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> bool {
 /// All but those that say something about this process itself are read from a descriptor.
 fn catch_signals() -> Result<SignalFd> {
     let mut set = SigSet::all();
-    for own in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE] {
+    for own in [
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGILL,
+        Signal::SIGFPE,
+    ] {
         set.remove(own);
     }
     set.thread_block().doing(|| "block signals")?;

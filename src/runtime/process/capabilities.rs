@@ -7,12 +7,47 @@ use crate::spec::Capabilities;
 
 /// Names in the order of their numbers, `<linux/capability.h>`.
 const NAMES: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
-    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// The bit of a capability's name, with or without `CAP_`, in any case.
@@ -25,7 +60,10 @@ pub fn bit(name: &str) -> Result<u64> {
     let position = NAMES.iter().position(|known| *known == plain);
     match position {
         Some(position) => Ok(1 << position),
-        None => Err(Error::invalid("process.capabilities", format!("unknown {name:?}"))),
+        None => Err(Error::invalid(
+            "process.capabilities",
+            format!("unknown {name:?}"),
+        )),
     }
 }
 
@@ -55,7 +93,9 @@ impl Sets {
         let own = rustix::thread::capabilities(None).doing(|| "read own capabilities")?;
         let own = own.permitted.bits();
         let bits = |names: &[String]| -> Result<u64> {
-            names.iter().try_fold(0, |bits, name| Ok(bits | (bit(name)? & own)))
+            names
+                .iter()
+                .try_fold(0, |bits, name| Ok(bits | (bit(name)? & own)))
         };
         Ok(Self {
             bounding: bits(&wanted.bounding)?,
@@ -74,7 +114,9 @@ impl Sets {
         for number in 0..64 {
             let one = CapabilitySet::from_bits_retain(1 << number);
             // The first number that the kernel does not know ends the list.
-            let Ok(present) = rustix::thread::capability_is_in_bounding_set(one) else { break };
+            let Ok(present) = rustix::thread::capability_is_in_bounding_set(one) else {
+                break;
+            };
             if present && self.bounding & (1 << number) == 0 {
                 rustix::thread::remove_capability_from_bounding_set(one)
                     .doing(|| "cut the bounding set")?;

@@ -30,12 +30,24 @@ impl Program {
         let text = |bytes: &[u8]| {
             CString::new(bytes).map_err(|_| Error::invalid("process", "contains a NUL byte"))
         };
-        let mut environment: Vec<CString> =
-            process.env.iter().map(|entry| text(entry.as_bytes())).collect::<Result<_>>()?;
-        if !process.env.iter().any(|entry| entry.starts_with("HOME=") && entry != "HOME=") {
-            environment.push(text(format!("HOME={}", home_of(process.user.uid)).as_bytes())?);
+        let mut environment: Vec<CString> = process
+            .env
+            .iter()
+            .map(|entry| text(entry.as_bytes()))
+            .collect::<Result<_>>()?;
+        if !process
+            .env
+            .iter()
+            .any(|entry| entry.starts_with("HOME=") && entry != "HOME=")
+        {
+            environment.push(text(
+                format!("HOME={}", home_of(process.user.uid)).as_bytes(),
+            )?);
         }
-        let args = process.args.iter().map(|argument| text(argument.as_bytes()));
+        let args = process
+            .args
+            .iter()
+            .map(|argument| text(argument.as_bytes()));
         Ok(Self {
             path: text(path.as_os_str().as_bytes())?,
             args: args.collect::<Result<_>>()?,
@@ -92,11 +104,20 @@ fn home_of(uid: u32) -> String {
 /// [`Error::Os`] in the words that Go's runtimes use, which callers show their users.
 pub fn look_up(process: &Process) -> Result<PathBuf> {
     let name = process.args.first().map_or("", String::as_str);
-    let missing = |why: std::io::Error| Error::Os { action: format!("exec: {name:?}"), source: why };
+    let missing = |why: std::io::Error| Error::Os {
+        action: format!("exec: {name:?}"),
+        source: why,
+    };
     if name.contains('/') {
-        return check(Path::new(name)).map(|()| PathBuf::from(name)).map_err(missing);
+        return check(Path::new(name))
+            .map(|()| PathBuf::from(name))
+            .map_err(missing);
     }
-    let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    let path = process
+        .env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="));
     let mut denied = false;
     for directory in path.unwrap_or("").split(':') {
         let directory = if directory.is_empty() { "." } else { directory };
@@ -118,7 +139,12 @@ fn check(path: &Path) -> std::io::Result<()> {
     if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
         return Err(std::io::Error::other("is a directory"));
     }
-    Ok(rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?)
+    Ok(rustix::fs::accessat(
+        CWD,
+        path,
+        Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )?)
 }
 
 #[cfg(test)]
@@ -137,9 +163,16 @@ mod tests {
     fn a_plain_name_is_searched_and_a_path_is_not() {
         let found = look_up(&process("sh", &["PATH=/nowhere:/bin"])).unwrap();
         assert_eq!(found, Path::new("/bin/sh"));
-        assert_eq!(look_up(&process("/bin/sh", &[])).unwrap(), Path::new("/bin/sh"));
+        assert_eq!(
+            look_up(&process("/bin/sh", &[])).unwrap(),
+            Path::new("/bin/sh")
+        );
         let error = look_up(&process("no-such", &["PATH=/bin"])).unwrap_err();
-        assert!(error.to_string().contains("executable file not found in $PATH"));
+        assert!(
+            error
+                .to_string()
+                .contains("executable file not found in $PATH")
+        );
         assert!(look_up(&process("/etc", &[])).is_err());
     }
 }

@@ -23,7 +23,11 @@ impl Filter {
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Unsupported`] naming the field.
     pub fn compile(profile: &Seccomp) -> Result<Self> {
-        let default = action("defaultAction", &profile.default_action, profile.default_errno_ret)?;
+        let default = action(
+            "defaultAction",
+            &profile.default_action,
+            profile.default_errno_ret,
+        )?;
         let mut context = ScmpFilterContext::new(default).map_err(refused)?;
         for name in &profile.architectures {
             let arch: ScmpArch = name
@@ -42,8 +46,12 @@ impl Filter {
         let mut file = std::fs::File::from(memory);
         let mut program = Vec::new();
         file.rewind().doing(|| "rewind the seccomp filter")?;
-        file.read_to_end(&mut program).doing(|| "read the seccomp filter")?;
-        Ok(Self { program, flags: flags(&profile.flags)? })
+        file.read_to_end(&mut program)
+            .doing(|| "read the seccomp filter")?;
+        Ok(Self {
+            program,
+            flags: flags(&profile.flags)?,
+        })
     }
 
     /// Loads it for this process.
@@ -106,7 +114,9 @@ fn add(context: &mut ScmpFilterContext, rule: &Syscalls, default: ScmpAction) ->
     });
     for name in &rule.names {
         // Profiles name calls that this machine's architecture or libseccomp has not got.
-        let Ok(syscall) = ScmpSyscall::from_name(name) else { continue };
+        let Ok(syscall) = ScmpSyscall::from_name(name) else {
+            continue;
+        };
         if comparisons.is_empty() {
             context.add_rule(action, syscall).map_err(refused)?;
         } else if repeated {
@@ -116,7 +126,9 @@ fn add(context: &mut ScmpFilterContext, rule: &Syscalls, default: ScmpAction) ->
                     .map_err(refused)?;
             }
         } else {
-            context.add_rule_conditional(action, syscall, &comparisons).map_err(refused)?;
+            context
+                .add_rule_conditional(action, syscall, &comparisons)
+                .map_err(refused)?;
         }
     }
     Ok(())
@@ -124,7 +136,10 @@ fn add(context: &mut ScmpFilterContext, rule: &Syscalls, default: ScmpAction) ->
 
 fn comparison(argument: &Argument) -> Result<ScmpArgCompare> {
     if argument.index > 5 {
-        return Err(Error::invalid("linux.seccomp.syscalls.args.index", "above 5"));
+        return Err(Error::invalid(
+            "linux.seccomp.syscalls.args.index",
+            "above 5",
+        ));
     }
     let (operator, value) = match argument.op.as_str() {
         "SCMP_CMP_NE" => (ScmpCompareOp::NotEqual, argument.value),
@@ -134,9 +149,10 @@ fn comparison(argument: &Argument) -> Result<ScmpArgCompare> {
         "SCMP_CMP_GE" => (ScmpCompareOp::GreaterEqual, argument.value),
         "SCMP_CMP_GT" => (ScmpCompareOp::Greater, argument.value),
         // The specification's first value is the mask, its second what is compared with.
-        "SCMP_CMP_MASKED_EQ" => {
-            (ScmpCompareOp::MaskedEqual(argument.value), argument.value_two)
-        }
+        "SCMP_CMP_MASKED_EQ" => (
+            ScmpCompareOp::MaskedEqual(argument.value),
+            argument.value_two,
+        ),
         other => return Err(Error::invalid("linux.seccomp.syscalls.args.op", other)),
     };
     Ok(ScmpArgCompare::new(argument.index, operator, value))

@@ -14,10 +14,16 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// # Errors
 /// [`Error::Os`].
 pub fn become_user(user: &User) -> Result<()> {
-    rustix::process::umask(Mode::from_raw_mode(user.umask.unwrap_or(DEFAULT_UMASK) & 0o777));
+    rustix::process::umask(Mode::from_raw_mode(
+        user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
+    ));
     own_standard_streams(user.uid);
     rustix::thread::set_keep_capabilities(true).doing(|| "keep capabilities")?;
-    let groups: Vec<Gid> = user.additional_gids.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    let groups: Vec<Gid> = user
+        .additional_gids
+        .iter()
+        .map(|&gid| Gid::from_raw(gid))
+        .collect();
     match nix::unistd::setgroups(&groups) {
         // A user namespace may forbid it, which matters only where groups are asked for.
         Err(nix::errno::Errno::EPERM) if groups.is_empty() => {}
@@ -34,8 +40,14 @@ pub fn become_user(user: &User) -> Result<()> {
 /// cannot be arranged (a read-only filesystem, a user that is not mapped) it does without.
 fn own_standard_streams(uid: u32) {
     let null = rustix::fs::makedev(1, 3);
-    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let Ok(found) = rustix::fs::fstat(stream) else { continue };
+    for stream in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        let Ok(found) = rustix::fs::fstat(stream) else {
+            continue;
+        };
         if found.st_uid != uid && found.st_rdev != null {
             let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
         }

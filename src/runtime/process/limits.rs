@@ -33,11 +33,14 @@ fn resource(name: &str) -> Option<Resource> {
 /// [`Error::Invalid`] for an unknown name, [`Error::Os`] naming the limit.
 pub fn set(limits: &[Rlimit]) -> Result<()> {
     for Rlimit { kind, hard, soft } in limits {
-        let resource = resource(kind)
-            .ok_or_else(|| Error::invalid("process.rlimits.type", kind.as_str()))?;
+        let resource =
+            resource(kind).ok_or_else(|| Error::invalid("process.rlimits.type", kind.as_str()))?;
         // RLIM_INFINITY is the largest number.
         let value = |number: u64| (number != u64::MAX).then_some(number);
-        let limit = Limit { current: value(*soft), maximum: value(*hard) };
+        let limit = Limit {
+            current: value(*soft),
+            maximum: value(*hard),
+        };
         rustix::process::setrlimit(resource, limit).doing(|| format!("set {kind}"))?;
     }
     Ok(())

@@ -42,7 +42,10 @@ impl Console {
     /// # Errors
     /// [`Error::Os`].
     pub fn try_clone(&self) -> Result<Self> {
-        let stream = self.stream.try_clone().doing(|| "copy the console socket")?;
+        let stream = self
+            .stream
+            .try_clone()
+            .doing(|| "copy the console socket")?;
         Ok(Self { stream })
     }
 
@@ -51,8 +54,14 @@ impl Console {
         let control = [ControlMessage::ScmRights(&descriptors)];
         // Receivers print the name and need at least one byte.
         let data = [IoSlice::new(b"/dev/ptmx")];
-        sendmsg::<()>(self.stream.as_raw_fd(), &data, &control, MsgFlags::empty(), None)
-            .doing(|| "send the terminal over the console socket")?;
+        sendmsg::<()>(
+            self.stream.as_raw_fd(),
+            &data,
+            &control,
+            MsgFlags::empty(),
+            None,
+        )
+        .doing(|| "send the terminal over the console socket")?;
         Ok(())
     }
 }
@@ -75,7 +84,10 @@ pub fn open(
     let is_multiplexer = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
         && found.st_rdev == rustix::fs::makedev(5, 2);
     if !is_multiplexer {
-        return Err(Error::invalid("/dev/ptmx", "is not the terminal multiplexer"));
+        return Err(Error::invalid(
+            "/dev/ptmx",
+            "is not the terminal multiplexer",
+        ));
     }
     rustix::pty::unlockpt(&master).doing(|| "unlock the terminal")?;
     // The peer by its master, not by a path that the image could have prepared.

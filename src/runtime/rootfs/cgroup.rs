@@ -28,7 +28,9 @@ pub fn mount(
 ) -> Result<()> {
     let destination = root.make_directory(&mount.destination)?;
     if cgroup.is_unified() {
-        let Some(path) = &cgroup.unified else { return Ok(()) };
+        let Some(path) = &cgroup.unified else {
+            return Ok(());
+        };
         let own = bound(path, options)?;
         return attach(&own, &destination, &mount.destination);
     }
@@ -40,14 +42,23 @@ pub fn mount(
     let tmpfs = changed(tmpfs, own, false).doing(action)?;
     attach(&tmpfs, &destination, &mount.destination)?;
     for hierarchy in &cgroup.hierarchies {
-        let Some(name) = hierarchy.mount.file_name() else { continue };
+        let Some(name) = hierarchy.mount.file_name() else {
+            continue;
+        };
         let path = Path::new(&mount.destination).join(name);
         let target = root.make_directory(&path)?;
-        attach(&bound(&hierarchy.path, options)?, &target, &path.to_string_lossy())?;
+        attach(
+            &bound(&hierarchy.path, options)?,
+            &target,
+            &path.to_string_lossy(),
+        )?;
         link_controllers(&tmpfs, &hierarchy.controllers, name)?;
     }
     if delayed {
-        later.push(Later { mount: tmpfs, destination: mount.destination.clone() });
+        later.push(Later {
+            mount: tmpfs,
+            destination: mount.destination.clone(),
+        });
     }
     Ok(())
 }

@@ -37,7 +37,10 @@ pub fn wanted(spec: &Spec) -> bool {
     !spec.mounts.iter().any(|mount| {
         let is_dev = mount.destination.trim_end_matches('/') == "/dev";
         let is_bind = mount.kind == "bind"
-            || mount.options.iter().any(|option| option == "bind" || option == "rbind");
+            || mount
+                .options
+                .iter()
+                .any(|option| option == "bind" || option == "rbind");
         is_dev && is_bind
     })
 }
@@ -81,7 +84,10 @@ fn kind_of(device: &Device) -> Result<FileType> {
         "c" | "u" => Ok(FileType::CharacterDevice),
         "b" => Ok(FileType::BlockDevice),
         "p" => Ok(FileType::Fifo),
-        other => Err(Error::invalid(format!("linux.devices type of {}", device.path), other)),
+        other => Err(Error::invalid(
+            format!("linux.devices type of {}", device.path),
+            other,
+        )),
     }
 }
 

@@ -11,8 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::rootfs::Root;
 use crate::rootfs::mounts::{attach, filesystem, open_existing};
 
-const CLONE: OpenTreeFlags =
-    OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// Covers each path that is there: a directory with an empty one, anything else with the host's
 /// `/dev/null`.
@@ -27,12 +26,13 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<()> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let action = || format!("mask {path}");
-        let Some(target) = open_existing(root, path)? else { continue };
+        let Some(target) = open_existing(root, path)? else {
+            continue;
+        };
         let found = rustix::fs::fstat(&target).doing(action)?;
         if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-            let cover =
-                rustix::mount::open_tree(&null, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
-                    .doing(action)?;
+            let cover = rustix::mount::open_tree(&null, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
+                .doing(action)?;
             attach(&cover, &target, path)?;
             continue;
         }
@@ -45,8 +45,15 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<()> {
             None => {
                 let made = filesystem("tmpfs", "tmpfs", ["size=0k", "nr_inodes=1"].into_iter())
                     .doing(action)?;
-                changed(made, Change { set: READ_ONLY, ..Change::default() }, false)
-                    .doing(action)?
+                changed(
+                    made,
+                    Change {
+                        set: READ_ONLY,
+                        ..Change::default()
+                    },
+                    false,
+                )
+                .doing(action)?
             }
         };
         attach(&cover, &target, path)?;
@@ -66,7 +73,10 @@ fn host_null() -> Result<OwnedFd> {
     if is_null {
         return Ok(null);
     }
-    Err(Error::invalid("/dev/null of the host", "is not the null device"))
+    Err(Error::invalid(
+        "/dev/null of the host",
+        "is not the null device",
+    ))
 }
 
 /// Binds each path that is there onto itself, read-only with all below.
@@ -76,13 +86,17 @@ fn host_null() -> Result<OwnedFd> {
 pub fn read_only(root: &Root, paths: &[String]) -> Result<()> {
     for path in paths {
         let action = || format!("make {path} read-only");
-        let Some(target) = open_existing(root, path)? else { continue };
+        let Some(target) = open_existing(root, path)? else {
+            continue;
+        };
         let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
         let tree = rustix::mount::open_tree(&target, "", flags).doing(action)?;
-        let wanted = Change { set: READ_ONLY, ..Change::default() };
+        let wanted = Change {
+            set: READ_ONLY,
+            ..Change::default()
+        };
         change(tree.as_fd(), wanted, true).doing(action)?;
         attach(&tree, &target, path)?;
     }
     Ok(())
 }
-

@@ -24,7 +24,10 @@ use crate::spec::Spec;
 /// # Errors
 /// [`crate::error::Error`] naming the path inside the container.
 pub fn prepare(spec: &Spec, bundle: &Path, rootfs: &Path, cgroup: &Cgroup) -> Result<Root> {
-    let propagation = spec.linux.as_ref().map_or("", |linux| linux.rootfs_propagation.as_str());
+    let propagation = spec
+        .linux
+        .as_ref()
+        .map_or("", |linux| linux.rootfs_propagation.as_str());
     pivot::detach_from_host(propagation)?;
     let root = pivot::bind_root(rootfs)?;
     let mut later = Vec::new();

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, OFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use sys::mount_attributes::{Change, READ_ONLY, change, changed};
 
 use crate::cgroup::Cgroup;
@@ -54,7 +52,10 @@ pub fn mount(
     }
     match mount.kind.as_str() {
         "cgroup" => cgroup::mount(root, mount, &options, container_cgroup, later),
-        "" => Err(Error::invalid(format!("mounts type of {}", mount.destination), "empty")),
+        "" => Err(Error::invalid(
+            format!("mounts type of {}", mount.destination),
+            "empty",
+        )),
         _ => new_filesystem(root, mount, &options, later),
     }
 }
@@ -78,7 +79,10 @@ fn new_filesystem(
     let made = dress(made, own, options, &mount.destination)?;
     attach(&made, &destination, &mount.destination)?;
     if delayed {
-        later.push(Later { mount: made, destination: mount.destination.clone() });
+        later.push(Later {
+            mount: made,
+            destination: mount.destination.clone(),
+        });
     }
     Ok(())
 }
@@ -104,7 +108,11 @@ pub fn filesystem<'a>(
     };
     configure().map_err(|error| explain(&context, error))?;
     let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-    Ok(rustix::mount::fsmount(&context, flags, MountAttrFlags::empty())?)
+    Ok(rustix::mount::fsmount(
+        &context,
+        flags,
+        MountAttrFlags::empty(),
+    )?)
 }
 
 /// The kernel's own words, where the filesystem left some in the context.
@@ -112,7 +120,9 @@ fn explain(context: &OwnedFd, error: rustix::io::Errno) -> std::io::Error {
     let mut message = [0; 512];
     match rustix::io::read(context, &mut message[..]) {
         Ok(length) if length > 2 => {
-            let text = String::from_utf8_lossy(&message[2..length]).trim_end().to_owned();
+            let text = String::from_utf8_lossy(&message[2..length])
+                .trim_end()
+                .to_owned();
             std::io::Error::other(format!("{error} ({text})"))
         }
         _ => error.into(),
@@ -124,7 +134,10 @@ fn dress(made: OwnedFd, own: Change, options: &Options, destination: &str) -> Re
     let mut made = changed(made, own, false).doing(action)?;
     made = changed(made, options.below, true).doing(action)?;
     for &(propagation, recursive) in &options.propagation {
-        let wanted = Change { propagation, ..Change::default() };
+        let wanted = Change {
+            propagation,
+            ..Change::default()
+        };
         change(made.as_fd(), wanted, recursive).doing(action)?;
     }
     Ok(made)
@@ -135,8 +148,7 @@ fn dress(made: OwnedFd, own: Change, options: &Options, destination: &str) -> Re
 /// # Errors
 /// [`Error::Os`] naming the destination.
 pub fn attach(mount: &OwnedFd, target: &OwnedFd, destination: &str) -> Result<()> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", target, "", flags)
         .doing(|| format!("mount on {destination}"))
 }
@@ -144,7 +156,10 @@ pub fn attach(mount: &OwnedFd, target: &OwnedFd, destination: &str) -> Result<()
 fn bind(root: &Root, mount: &Mount, options: &Options, bundle: &Path) -> Result<()> {
     if let Some(option) = options.data.first() {
         let field = format!("mounts option {option:?} of {}", mount.destination);
-        return Err(Error::unsupported(field, "a bind mount has no filesystem options"));
+        return Err(Error::unsupported(
+            field,
+            "a bind mount has no filesystem options",
+        ));
     }
     let source = bundle.join(&mount.source);
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -201,7 +216,10 @@ fn refuse_proc(target: &OwnedFd, destination: &str) -> Result<()> {
 /// [`Error::Os`] naming the destination.
 pub fn finish(later: Vec<Later>) -> Result<()> {
     for Later { mount, destination } in later {
-        let read_only = Change { set: READ_ONLY, ..Change::default() };
+        let read_only = Change {
+            set: READ_ONLY,
+            ..Change::default()
+        };
         change(mount.as_fd(), read_only, false)
             .doing(|| format!("make {destination} read-only"))?;
     }

@@ -100,7 +100,15 @@ impl Options {
         let mut parsed = Self::default();
         for option in options {
             if let Some((set, clear, recursive)) = attribute(option) {
-                merge(if recursive { &mut parsed.below } else { &mut parsed.own }, set, clear);
+                merge(
+                    if recursive {
+                        &mut parsed.below
+                    } else {
+                        &mut parsed.own
+                    },
+                    set,
+                    clear,
+                );
             } else if let Some(change) = propagation(option) {
                 parsed.propagation.push(change);
             } else {
@@ -163,7 +171,10 @@ mod tests {
     #[test]
     fn relatime_is_not_the_recursive_form_of_something() {
         assert!(parse(&["relatime"]).below.is_empty());
-        assert_eq!(parse(&["size=64k", "mode=755"]).data, ["size=64k", "mode=755"]);
+        assert_eq!(
+            parse(&["size=64k", "mode=755"]).data,
+            ["size=64k", "mode=755"]
+        );
     }
 
     #[test]

@@ -17,10 +17,8 @@ use crate::rootfs::{Root, options};
 /// # Errors
 /// [`Error::Os`].
 pub fn detach_from_host(propagation: &str) -> Result<()> {
-    let (flag, recursive) = options::propagation(propagation).unwrap_or((
-        u64::from(MountPropagationFlags::DOWNSTREAM.bits()),
-        true,
-    ));
+    let (flag, recursive) = options::propagation(propagation)
+        .unwrap_or((u64::from(MountPropagationFlags::DOWNSTREAM.bits()), true));
     set("/", flag, recursive)
 }
 
@@ -28,7 +26,10 @@ fn set(path: &str, flag: u64, recursive: bool) -> Result<()> {
     let action = || format!("set the propagation of {path}");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = rustix::fs::open(path, flags, Mode::empty()).doing(action)?;
-    let wanted = Change { propagation: flag, ..Change::default() };
+    let wanted = Change {
+        propagation: flag,
+        ..Change::default()
+    };
     change(target.as_fd(), wanted, recursive).doing(action)
 }
 
@@ -75,7 +76,10 @@ pub fn enter(root: &Root, pivot: bool) -> Result<()> {
 pub fn make_read_only() -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).doing(|| "open /")?;
-    let wanted = Change { set: READ_ONLY, ..Change::default() };
+    let wanted = Change {
+        set: READ_ONLY,
+        ..Change::default()
+    };
     change(root.as_fd(), wanted, false).doing(|| "make / read-only")
 }
 

@@ -49,9 +49,17 @@ impl Root {
     ///
     /// # Errors
     /// What openat2(2) reports.
-    pub fn open(&self, path: impl AsRef<Path>, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+    pub fn open(
+        &self,
+        path: impl AsRef<Path>,
+        flags: OFlags,
+    ) -> std::result::Result<OwnedFd, Errno> {
         let path = clean(path.as_ref());
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            &path
+        };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RACE_LIMIT {
             let opened = rustix::fs::openat2(
@@ -81,7 +89,8 @@ impl Root {
     /// [`Error::Os`] naming the path.
     pub fn make_directory(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
         let path = path.as_ref();
-        self.make(clean(path)).doing(|| format!("make directory {} in the rootfs", path.display()))
+        self.make(clean(path))
+            .doing(|| format!("make directory {} in the rootfs", path.display()))
     }
 
     fn make(&self, mut path: PathBuf) -> std::result::Result<OwnedFd, Errno> {
@@ -135,8 +144,13 @@ impl Root {
         }
         let (parent, name) = self.parent_of(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        rustix::fs::openat(&parent, &name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o644))
-            .doing(action)?;
+        rustix::fs::openat(
+            &parent,
+            &name,
+            flags | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        )
+        .doing(action)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&parent, &name, flags, Mode::empty()).doing(action)
     }
@@ -175,8 +189,8 @@ fn make_below(mut parent: OwnedFd, names: &[PathBuf]) -> std::result::Result<Mad
         }
         parent = match rustix::fs::openat(&parent, name, flags, Mode::empty()) {
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                let target = rustix::fs::readlinkat(&parent, name, Vec::new())
-                    .map_err(|_| Errno::NOTDIR)?;
+                let target =
+                    rustix::fs::readlinkat(&parent, name, Vec::new()).map_err(|_| Errno::NOTDIR)?;
                 let target = PathBuf::from(
                     <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(
                         target.into_bytes(),

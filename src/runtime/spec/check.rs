@@ -10,10 +10,17 @@ use crate::spec::{Linux, NamespaceKind, Process, Resources, Spec};
 /// [`Error::Invalid`] and [`Error::Unsupported`], naming the field.
 pub fn check(spec: &Spec) -> Result<()> {
     if !spec.oci_version.starts_with("1.") {
-        let version = if spec.oci_version.is_empty() { "missing" } else { &spec.oci_version };
+        let version = if spec.oci_version.is_empty() {
+            "missing"
+        } else {
+            &spec.oci_version
+        };
         return Err(Error::invalid("ociVersion", format!("{version}, want 1.x")));
     }
-    let root = spec.root.as_ref().ok_or_else(|| Error::invalid("root", "missing"))?;
+    let root = spec
+        .root
+        .as_ref()
+        .ok_or_else(|| Error::invalid("root", "missing"))?;
     if root.path.is_empty() {
         return Err(Error::invalid("root.path", "empty"));
     }
@@ -32,7 +39,10 @@ pub fn check(spec: &Spec) -> Result<()> {
             return Err(Error::invalid("mounts.destination", "empty"));
         }
         if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(Error::unsupported("mounts.uidMappings", "no idmapped mounts yet"));
+            return Err(Error::unsupported(
+                "mounts.uidMappings",
+                "no idmapped mounts yet",
+            ));
         }
     }
     let default = Linux::default();
@@ -55,21 +65,36 @@ fn refuse(fields: &[(&str, bool)], reason: &str) -> Result<()> {
 /// As [`check`].
 pub fn check_process(process: &Process) -> Result<()> {
     if process.args.is_empty() {
-        return Err(Error::invalid("process.args", "empty: there is nothing to run"));
+        return Err(Error::invalid(
+            "process.args",
+            "empty: there is nothing to run",
+        ));
     }
     if !process.cwd.starts_with('/') {
         return Err(Error::invalid("process.cwd", "not an absolute path"));
     }
     let strings = process.args.iter().chain(&process.env);
-    if strings.chain([&process.cwd]).any(|text| text.contains('\0')) {
-        return Err(Error::invalid("process", "args, env or cwd contain a NUL byte"));
+    if strings
+        .chain([&process.cwd])
+        .any(|text| text.contains('\0'))
+    {
+        return Err(Error::invalid(
+            "process",
+            "args, env or cwd contain a NUL byte",
+        ));
     }
     refuse(
         &[
             ("process.scheduler", process.scheduler.is_some()),
-            ("process.apparmorProfile", !process.apparmor_profile.is_empty()),
+            (
+                "process.apparmorProfile",
+                !process.apparmor_profile.is_empty(),
+            ),
             ("process.selinuxLabel", !process.selinux_label.is_empty()),
-            ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
+            (
+                "process.execCPUAffinity",
+                process.exec_cpu_affinity.is_some(),
+            ),
         ],
         "not implemented",
     )
@@ -95,27 +120,48 @@ fn check_linux(linux: &Linux) -> Result<()> {
     }
     let user = linux.namespace(NamespaceKind::User);
     if user.is_some_and(|namespace| !namespace.path.is_empty()) {
-        return Err(Error::unsupported("linux.namespaces user path", "cannot join one yet"));
+        return Err(Error::unsupported(
+            "linux.namespaces user path",
+            "cannot join one yet",
+        ));
     }
     let mapped = !linux.uid_mappings.is_empty() && !linux.gid_mappings.is_empty();
     if user.is_some() && !mapped {
-        return Err(Error::invalid("linux.uidMappings", "a user namespace needs both mappings"));
+        return Err(Error::invalid(
+            "linux.uidMappings",
+            "a user namespace needs both mappings",
+        ));
     }
     if user.is_none() && (!linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty()) {
-        return Err(Error::invalid("linux.uidMappings", "no user namespace is asked for"));
+        return Err(Error::invalid(
+            "linux.uidMappings",
+            "no user namespace is asked for",
+        ));
     }
     if linux.namespace(NamespaceKind::Mount).is_none() {
-        return Err(Error::unsupported("linux.namespaces", "without a mount namespace"));
+        return Err(Error::unsupported(
+            "linux.namespaces",
+            "without a mount namespace",
+        ));
     }
     if !linux.makes(NamespaceKind::Mount) {
-        return Err(Error::unsupported("linux.namespaces mount path", "cannot join one yet"));
+        return Err(Error::unsupported(
+            "linux.namespaces mount path",
+            "cannot join one yet",
+        ));
     }
     if !linux.time_offsets.is_empty() && !linux.makes(NamespaceKind::Time) {
-        return Err(Error::invalid("linux.timeOffsets", "no new time namespace is asked for"));
+        return Err(Error::invalid(
+            "linux.timeOffsets",
+            "no new time namespace is asked for",
+        ));
     }
     if let Some(seccomp) = &linux.seccomp {
         refuse(
-            &[("linux.seccomp.listenerPath", !seccomp.listener_path.is_empty())],
+            &[(
+                "linux.seccomp.listenerPath",
+                !seccomp.listener_path.is_empty(),
+            )],
             "not implemented",
         )?;
     }
@@ -129,10 +175,16 @@ fn check_linux(linux: &Linux) -> Result<()> {
 fn check_names(spec: &Spec, linux: &Linux) -> Result<()> {
     let has_uts = linux.namespace(NamespaceKind::Uts).is_some();
     if !spec.hostname.is_empty() && !has_uts {
-        return Err(Error::invalid("hostname", "without a uts namespace it would be the host's"));
+        return Err(Error::invalid(
+            "hostname",
+            "without a uts namespace it would be the host's",
+        ));
     }
     if !spec.domainname.is_empty() && !has_uts {
-        return Err(Error::invalid("domainname", "without a uts namespace it would be the host's"));
+        return Err(Error::invalid(
+            "domainname",
+            "without a uts namespace it would be the host's",
+        ));
     }
     for key in linux.sysctl.keys() {
         let kind = match key.split(['.', '/']).next() {
@@ -140,7 +192,12 @@ fn check_names(spec: &Spec, linux: &Linux) -> Result<()> {
             Some("kernel") if is_uts_sysctl(key) => NamespaceKind::Uts,
             Some("kernel") if is_ipc_sysctl(key) => NamespaceKind::Ipc,
             Some("fs") if key.starts_with("fs.mqueue.") => NamespaceKind::Ipc,
-            _ => return Err(Error::invalid(format!("linux.sysctl {key}"), "not namespaced")),
+            _ => {
+                return Err(Error::invalid(
+                    format!("linux.sysctl {key}"),
+                    "not namespaced",
+                ));
+            }
         };
         if linux.namespace(kind).is_none() {
             let reason = format!("needs a {} namespace of its own", kind.file());
@@ -156,8 +213,10 @@ fn is_uts_sysctl(key: &str) -> bool {
 
 fn is_ipc_sysctl(key: &str) -> bool {
     let name = key.trim_start_matches("kernel.");
-    matches!(name, "msgmax" | "msgmnb" | "msgmni" | "sem" | "shmall" | "shmmax" | "shmmni")
-        || name == "shm_rmid_forced"
+    matches!(
+        name,
+        "msgmax" | "msgmnb" | "msgmni" | "sem" | "shmall" | "shmmax" | "shmmni"
+    ) || name == "shm_rmid_forced"
 }
 
 fn check_resources(resources: &Resources) -> Result<()> {
@@ -171,7 +230,10 @@ fn check_resources(resources: &Resources) -> Result<()> {
             ),
             (
                 "linux.resources.network.priorities",
-                resources.network.as_ref().is_some_and(|network| !network.priorities.is_empty()),
+                resources
+                    .network
+                    .as_ref()
+                    .is_some_and(|network| !network.priorities.is_empty()),
             ),
         ],
         "not implemented",

@@ -130,12 +130,15 @@ impl Linux {
     /// The entry for `kind`.
     #[must_use]
     pub fn namespace(&self, kind: NamespaceKind) -> Option<&Namespace> {
-        self.namespaces.iter().find(|namespace| namespace.kind == kind)
+        self.namespaces
+            .iter()
+            .find(|namespace| namespace.kind == kind)
     }
 
     /// Whether a new namespace of `kind` is made.
     #[must_use]
     pub fn makes(&self, kind: NamespaceKind) -> bool {
-        self.namespace(kind).is_some_and(|namespace| namespace.path.is_empty())
+        self.namespace(kind)
+            .is_some_and(|namespace| namespace.path.is_empty())
     }
 }

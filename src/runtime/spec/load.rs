@@ -37,8 +37,10 @@ pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Document`] with line and column.
 pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::Document { path: path.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(bytes).map_err(|error| Error::Document {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// `config.json` of a bundle: the bytes and what they say.

@@ -15,9 +15,7 @@ pub use hooks::{Hook, Hooks};
 pub use linux::{Device, IdMapping, Linux, NamespaceKind};
 pub use load::{load, parse, read_limited};
 pub use process::{Capabilities, ConsoleSize, IoPriority, Process, Rlimit, User};
-pub use resources::{
-    BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice,
-};
+pub use resources::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice};
 pub use seccomp::{Argument, Seccomp, Syscalls};
 
 use std::collections::BTreeMap;

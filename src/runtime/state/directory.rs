@@ -46,7 +46,9 @@ impl Directory {
         check_id(id)?;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(root).doing(|| format!("make {}", root.display()))?;
+        builder
+            .create(root)
+            .doing(|| format!("make {}", root.display()))?;
         let path = root.join(id);
         match std::fs::DirBuilder::new().mode(0o711).create(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -55,7 +57,10 @@ impl Directory {
             other => other.doing(|| format!("make {}", path.display()))?,
         }
         let lock = lock(&path).doing(|| format!("lock {}", path.display()))?;
-        Ok(Self { path, lock: RefCell::new(Some(lock)) })
+        Ok(Self {
+            path,
+            lock: RefCell::new(Some(lock)),
+        })
     }
 
     /// Opens and locks the directory of a container that is there.
@@ -67,7 +72,10 @@ impl Directory {
         let path = root.join(id);
         match lock(&path) {
             // Whoever held the lock may have deleted the container meanwhile.
-            Ok(lock) if path.exists() => Ok(Self { path, lock: RefCell::new(Some(lock)) }),
+            Ok(lock) if path.exists() => Ok(Self {
+                path,
+                lock: RefCell::new(Some(lock)),
+            }),
             Ok(_) => Err(Error::NotFound(id.to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::NotFound(id.to_owned()))
@@ -87,7 +95,10 @@ impl Directory {
         if !path.join("state.json").exists() {
             return Err(Error::NotFound(id.to_owned()));
         }
-        Ok(Self { path, lock: RefCell::new(None) })
+        Ok(Self {
+            path,
+            lock: RefCell::new(None),
+        })
     }
 
     /// Closes the lock's descriptor, in the child of a fork: the copy would keep the lock for as
@@ -184,7 +195,11 @@ impl Directory {
         if state.cgroup.is_frozen() {
             return Status::Paused;
         }
-        if self.fifo().exists() { Status::Created } else { Status::Running }
+        if self.fifo().exists() {
+            Status::Created
+        } else {
+            Status::Running
+        }
     }
 
     /// Removes the directory.
@@ -235,13 +250,24 @@ mod tests {
     fn a_taken_name_is_refused_and_a_removed_one_is_gone() {
         let root = tempfile::tempdir().unwrap();
         let directory = Directory::create(root.path(), "one").unwrap();
-        assert!(matches!(Directory::create(root.path(), "one"), Err(Error::Exists(_))));
-        let state = State { id: "one".into(), pid: 1, ..State::default() };
+        assert!(matches!(
+            Directory::create(root.path(), "one"),
+            Err(Error::Exists(_))
+        ));
+        let state = State {
+            id: "one".into(),
+            pid: 1,
+            ..State::default()
+        };
         directory.save(&state).unwrap();
         assert_eq!(directory.state().unwrap().pid, 1);
         assert_eq!(list(root.path()).unwrap(), ["one"]);
         directory.remove().unwrap();
         drop(directory);
-        assert!(Directory::open(root.path(), "one").unwrap_err().is_not_found());
+        assert!(
+            Directory::open(root.path(), "one")
+                .unwrap_err()
+                .is_not_found()
+        );
     }
 }

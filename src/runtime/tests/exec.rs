@@ -23,7 +23,10 @@ fn a_further_process_is_in_the_container_and_its_exit_code_comes_back() {
     let output = container.call(&["exec", &container.id, "sh", "-c", "exit 5"]);
     assert_eq!(output.status.code(), Some(5));
     let cgroup = container.ok(&["exec", &container.id, "cat", "/proc/self/cgroup"]);
-    assert!(cgroup.contains(&format!("pids:/{}", container.id)), "{cgroup}");
+    assert!(
+        cgroup.contains(&format!("pids:/{}", container.id)),
+        "{cgroup}"
+    );
     let output = container.call(&["exec", &container.id, "no-such-program"]);
     assert_eq!(output.status.code(), Some(255));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not found in $PATH"));
@@ -34,8 +37,21 @@ fn flags_change_what_it_runs_as() {
     let container = running();
     let script = "id -u; id -g; id -G; pwd; echo $A; grep CapBnd /proc/self/status";
     let text = container.ok(&[
-        "exec", "--user", "9:10", "-g", "11", &container.id, "--cwd", "/bin", "-e", "A=b", "--cap",
-        "CAP_SYS_TIME", "sh", "-c", script,
+        "exec",
+        "--user",
+        "9:10",
+        "-g",
+        "11",
+        &container.id,
+        "--cwd",
+        "/bin",
+        "-e",
+        "A=b",
+        "--cap",
+        "CAP_SYS_TIME",
+        "sh",
+        "-c",
+        script,
     ]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..5], ["9", "10", "10 11", "/bin", "b"]);
@@ -63,7 +79,11 @@ fn a_process_document_detached_with_a_pid_file() {
         .unwrap();
     assert!(status.success());
     let pid = std::fs::read_to_string(&pid_file).unwrap();
-    assert!(container.ok(&["ps", "-f", "json", &container.id]).contains(&pid));
+    assert!(
+        container
+            .ok(&["ps", "-f", "json", &container.id])
+            .contains(&pid)
+    );
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains("Uid:\t3\t3\t3\t3"), "{status}");
 }
@@ -91,7 +111,11 @@ fn a_terminal_arrives_over_the_console_socket() {
     let path = container.directory.path().join("console");
     let listener = UnixListener::bind(&path).unwrap();
     let created = container.create(&["--console-socket", path.to_str().unwrap()]);
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    assert!(
+        created.status.success(),
+        "{}",
+        String::from_utf8_lossy(&created.stderr)
+    );
     let mut master = receive(&listener);
     container.ok(&["start", &container.id]);
     let mut text = String::new();
@@ -101,7 +125,10 @@ fn a_terminal_arrives_over_the_console_socket() {
         text.push_str(&String::from_utf8_lossy(&buffer[..length]));
         text.contains("/dev/console")
     });
-    assert!(text.contains("/dev/pts/0") && text.contains("33 111"), "{text}");
+    assert!(
+        text.contains("/dev/pts/0") && text.contains("33 111"),
+        "{text}"
+    );
 }
 
 #[test]

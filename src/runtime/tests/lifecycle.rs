@@ -10,21 +10,40 @@ fn a_container_goes_through_its_states() {
     let container = Container::new("exec sleep 1000");
     let pid_file = container.directory.path().join("pid");
     let created = container.create(&["--pid-file", pid_file.to_str().unwrap()]);
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    assert!(
+        created.status.success(),
+        "{}",
+        String::from_utf8_lossy(&created.stderr)
+    );
     let state = container.state();
     assert_eq!(state["status"], "created");
-    assert_eq!(state["pid"].to_string(), std::fs::read_to_string(&pid_file).unwrap());
+    assert_eq!(
+        state["pid"].to_string(),
+        std::fs::read_to_string(&pid_file).unwrap()
+    );
     assert_eq!(state["bundle"], json!(container.directory.path()));
     container.ok(&["start", &container.id]);
     assert_eq!(container.status(), "running");
-    assert!(container.fails(&["start", &container.id]).contains("running"));
-    assert!(container.fails(&["delete", &container.id]).contains("running"));
+    assert!(
+        container
+            .fails(&["start", &container.id])
+            .contains("running")
+    );
+    assert!(
+        container
+            .fails(&["delete", &container.id])
+            .contains("running")
+    );
     assert_eq!(container.ok(&["list", "-q"]).trim(), container.id);
     let processes = container.ok(&["ps", "--format", "json", &container.id]);
     assert_eq!(processes.trim(), format!("[{}]", state["pid"]));
     container.ok(&["kill", &container.id, "KILL"]);
     container.wait_for("stopped");
-    assert!(container.fails(&["kill", &container.id, "9"]).contains("container not running"));
+    assert!(
+        container
+            .fails(&["kill", &container.id, "9"])
+            .contains("container not running")
+    );
     container.ok(&["delete", &container.id]);
     container.assert_gone();
 }
@@ -55,8 +74,16 @@ fn force_deletes_what_runs_and_what_is_not_there() {
     container.assert_gone();
     let output = container.call(&["delete", "--force", &container.id]);
     assert!(output.status.success() && output.stderr.is_empty() && output.stdout.is_empty());
-    assert!(container.fails(&["delete", &container.id]).contains("does not exist"));
-    assert!(container.fails(&["state", &container.id]).contains("does not exist"));
+    assert!(
+        container
+            .fails(&["delete", &container.id])
+            .contains("does not exist")
+    );
+    assert!(
+        container
+            .fails(&["state", &container.id])
+            .contains("does not exist")
+    );
 }
 
 #[test]
@@ -64,11 +91,18 @@ fn kill_all_reaches_every_process() {
     let container = Container::new("sleep 1000 & sleep 1001 & exec sleep 1002");
     container.start();
     wait_until("three processes run", || {
-        container.ok(&["ps", "-f", "json", &container.id]).matches(',').count() == 2
+        container
+            .ok(&["ps", "-f", "json", &container.id])
+            .matches(',')
+            .count()
+            == 2
     });
     container.ok(&["kill", "--all", &container.id, "KILL"]);
     container.wait_for("stopped");
-    assert_eq!(container.ok(&["ps", "-f", "json", &container.id]).trim(), "[]");
+    assert_eq!(
+        container.ok(&["ps", "-f", "json", &container.id]).trim(),
+        "[]"
+    );
 }
 
 #[test]
@@ -77,7 +111,11 @@ fn pause_stops_and_resume_goes_on() {
     container.start();
     container.ok(&["pause", &container.id]);
     assert_eq!(container.status(), "paused");
-    assert!(container.fails(&["exec", &container.id, "true"]).contains("paused"));
+    assert!(
+        container
+            .fails(&["exec", &container.id, "true"])
+            .contains("paused")
+    );
     container.ok(&["resume", &container.id]);
     assert_eq!(container.status(), "running");
     container.ok(&["pause", &container.id]);
@@ -94,9 +132,21 @@ fn a_broken_specification_leaves_nothing() {
     let bundle = container.directory.path().to_str().unwrap().to_owned();
     let log_path = log.to_str().unwrap();
     let id = container.id.clone();
-    let arguments = ["--log", log_path, "--log-format", "json", "create", "-b", &bundle, &id];
+    let arguments = [
+        "--log",
+        log_path,
+        "--log-format",
+        "json",
+        "create",
+        "-b",
+        &bundle,
+        &id,
+    ];
     let words = container.fails(&arguments);
-    assert!(words.contains("config.json") && words.contains("line 1"), "{words}");
+    assert!(
+        words.contains("config.json") && words.contains("line 1"),
+        "{words}"
+    );
     let line = std::fs::read_to_string(&log).unwrap();
     let line: serde_json::Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
     assert_eq!(line["level"], "error");
@@ -121,7 +171,10 @@ fn a_program_that_is_not_there_is_told_by_create() {
     let created = container.create(&[]);
     assert!(!created.status.success());
     let words = String::from_utf8_lossy(&created.stderr).into_owned();
-    assert!(words.contains("executable file not found in $PATH"), "{words}");
+    assert!(
+        words.contains("executable file not found in $PATH"),
+        "{words}"
+    );
     container.assert_gone();
 }
 
@@ -150,7 +203,10 @@ fn fields_that_are_not_implemented_are_named() {
         let created = container.create(&[]);
         assert!(!created.status.success());
         let words = String::from_utf8_lossy(&created.stderr).into_owned();
-        assert!(words.contains(&format!("linux.{pointer} is not supported")), "{words}");
+        assert!(
+            words.contains(&format!("linux.{pointer} is not supported")),
+            "{words}"
+        );
         container.assert_gone();
     }
 }
@@ -169,9 +225,18 @@ fn hooks_run_in_order_with_the_state() {
     });
     container.output();
     let text = std::fs::read_to_string(&log).unwrap();
-    let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names, ["prestart", "createRuntime", "poststart", "poststop"]);
-    assert!(text.lines().all(|line| line.contains(&container.id)), "{text}");
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(
+        names,
+        ["prestart", "createRuntime", "poststart", "poststop"]
+    );
+    assert!(
+        text.lines().all(|line| line.contains(&container.id)),
+        "{text}"
+    );
 
     container.spec["hooks"] =
         json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]});
@@ -184,9 +249,21 @@ fn hooks_run_in_order_with_the_state() {
 #[test]
 fn unknown_flags_and_the_systemd_driver_are_refused() {
     let container = Container::new("true");
-    assert!(container.fails(&["create", "--nope", "x"]).contains("--nope"));
-    assert!(container.fails(&["--systemd-cgroup", "state", "x"]).contains("--systemd-cgroup"));
-    assert!(container.ok(&["--version"]).starts_with("brisk-runtime version "));
+    assert!(
+        container
+            .fails(&["create", "--nope", "x"])
+            .contains("--nope")
+    );
+    assert!(
+        container
+            .fails(&["--systemd-cgroup", "state", "x"])
+            .contains("--systemd-cgroup")
+    );
+    assert!(
+        container
+            .ok(&["--version"])
+            .starts_with("brisk-runtime version ")
+    );
     let features: serde_json::Value = serde_json::from_str(&container.ok(&["features"])).unwrap();
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 const APPLETS: &[&str] = &[
-    "sh", "cat", "id", "ls", "sleep", "true", "false", "mount", "mkdir", "touch", "hostname", "pwd",
-    "env", "grep", "stty", "tty", "echo", "kill", "readlink", "unshare", "umask", "head",
+    "sh", "cat", "id", "ls", "sleep", "true", "false", "mount", "mkdir", "touch", "hostname",
+    "pwd", "env", "grep", "stty", "tty", "echo", "kill", "readlink", "unshare", "umask", "head",
 ];
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -47,7 +47,11 @@ impl Container {
         spec["process"]["terminal"] = json!(false);
         spec["process"]["args"] = json!(["sh", "-c", script]);
         spec["linux"]["cgroupsPath"] = json!(format!("/{id}"));
-        Self { directory, id, spec }
+        Self {
+            directory,
+            id,
+            spec,
+        }
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -66,8 +70,17 @@ impl Container {
     /// The runtime with `arguments`, limited in time so that a hang is a failure.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", "30", env!("CARGO_BIN_EXE_brisk-runtime"), "--root"]);
-        command.arg(self.root()).args(arguments).stdin(Stdio::null());
+        command.args([
+            "-s",
+            "KILL",
+            "30",
+            env!("CARGO_BIN_EXE_brisk-runtime"),
+            "--root",
+        ]);
+        command
+            .arg(self.root())
+            .args(arguments)
+            .stdin(Stdio::null());
         command
     }
 
@@ -123,13 +136,21 @@ impl Container {
             .stderr(file)
             .status()
             .unwrap();
-        Output { status, stdout: Vec::new(), stderr: std::fs::read(&errors).unwrap() }
+        Output {
+            status,
+            stdout: Vec::new(),
+            stderr: std::fs::read(&errors).unwrap(),
+        }
     }
 
     /// Created and started.
     pub fn start(&self) {
         let created = self.create(&[]);
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        assert!(
+            created.status.success(),
+            "{}",
+            String::from_utf8_lossy(&created.stderr)
+        );
         self.ok(&["start", &self.id]);
     }
 
@@ -142,7 +163,9 @@ impl Container {
     }
 
     pub fn wait_for(&self, status: &str) {
-        wait_until(&format!("{} is {status}", self.id), || self.status() == status);
+        wait_until(&format!("{} is {status}", self.id), || {
+            self.status() == status
+        });
     }
 
     /// The container's directory in each hierarchy that has one.
@@ -153,7 +176,10 @@ impl Container {
     }
 
     pub fn cgroup_file(&self, controller: &str, name: &str) -> String {
-        let path = Path::new("/sys/fs/cgroup").join(controller).join(&self.id).join(name);
+        let path = Path::new("/sys/fs/cgroup")
+            .join(controller)
+            .join(&self.id)
+            .join(name);
         std::fs::read_to_string(path).unwrap().trim_end().to_owned()
     }
 
@@ -162,7 +188,10 @@ impl Container {
         assert!(!self.root().join(&self.id).exists(), "state is left");
         assert_eq!(self.cgroups(), Vec::<PathBuf>::new(), "cgroups are left");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.directory.path().to_str().unwrap()), "mounts are left");
+        assert!(
+            !mounts.contains(self.directory.path().to_str().unwrap()),
+            "mounts are left"
+        );
     }
 }
 
@@ -176,7 +205,10 @@ impl Drop for Container {
 }
 
 /// Waits for a condition, with a limit.
-#[expect(clippy::disallowed_methods, reason = "states of other processes have no event")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "states of other processes have no event"
+)]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {

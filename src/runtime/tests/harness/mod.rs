@@ -1,6 +1,10 @@
 //! A bundle around a static busybox, and the runtime's binary, with everything removed at the
 //! end. Needs root.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,8 @@
 //! Further processes, and terminals.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
 
 mod harness;
 

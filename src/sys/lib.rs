@@ -5,3 +5,12 @@ pub mod descriptor;
 pub mod inflate;
 #[cfg(feature = "map")]
 pub mod map;
+pub mod clone;
+pub mod close_range;
+pub mod keyring;
+pub mod loopback;
+pub mod mount_attributes;
+pub mod namespace;
+pub mod seccomp;
+pub mod signal;
+pub mod tuning;

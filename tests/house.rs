@@ -14,13 +14,33 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("durable", &[]),
     ("indexer", &["codec"]),
     ("layer", &["blob", "cache", "codec", "registry"]),
-    ("image", &["blob", "cache", "codec", "durable", "indexer", "layer", "registry"]),
+    (
+        "image",
+        &[
+            "blob", "cache", "codec", "durable", "indexer", "layer", "registry",
+        ],
+    ),
     ("mount", &["durable", "layer"]),
     ("container", &["durable"]),
-    ("daemon", &["blob", "cache", "codec", "durable", "image", "indexer", "layer", "mount", "registry"]),
+    (
+        "daemon",
+        &[
+            "blob", "cache", "codec", "durable", "image", "indexer", "layer", "mount", "registry",
+        ],
+    ),
     (
         "cli",
-        &["cache", "codec", "container", "daemon", "durable", "image", "indexer", "mount", "registry"],
+        &[
+            "cache",
+            "codec",
+            "container",
+            "daemon",
+            "durable",
+            "image",
+            "indexer",
+            "mount",
+            "registry",
+        ],
     ),
 ];
 
@@ -73,7 +93,9 @@ fn imported(line: &str) -> Vec<&str> {
         .filter(|(at, _)| !line[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
         .map(|(at, _)| {
             let rest = &line[at + "crate::".len()..];
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             &rest[..end]
         })
         .collect()
@@ -137,7 +159,12 @@ fn imports_do_not_hide_from_the_floor_check() {
         }
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
             if line.contains("use crate::{") || line.contains("super::super") {
-                faults.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+                faults.push(format!(
+                    "{}:{}: {}",
+                    file.display(),
+                    number + 1,
+                    line.trim()
+                ));
             }
         }
     }
@@ -176,7 +203,12 @@ fn unsafe_code_lives_in_sys_alone() {
                 .iter()
                 .any(|word| code.contains(word))
             {
-                faults.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+                faults.push(format!(
+                    "{}:{}: {}",
+                    file.display(),
+                    number + 1,
+                    line.trim()
+                ));
             }
         }
     }
@@ -192,7 +224,9 @@ fn files_stay_small_and_are_named_for_what_they_hold() {
             faults.push(format!("{} has {lines} lines", file.display()));
         }
         let stem = file.file_stem().unwrap().to_str().unwrap();
-        for word in ["util", "utils", "common", "helper", "helpers", "manager", "misc"] {
+        for word in [
+            "util", "utils", "common", "helper", "helpers", "manager", "misc",
+        ] {
             if stem == word || stem.ends_with(&format!("_{word}")) {
                 faults.push(format!("{}: the name says nothing", file.display()));
             }
@@ -209,8 +243,16 @@ fn nothing_is_left_to_be_done_in_the_code() {
             continue;
         }
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
-            if ["TODO", "FIXME", "XXX", "HACK"].iter().any(|word| line.contains(word)) {
-                faults.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+            if ["TODO", "FIXME", "XXX", "HACK"]
+                .iter()
+                .any(|word| line.contains(word))
+            {
+                faults.push(format!(
+                    "{}:{}: {}",
+                    file.display(),
+                    number + 1,
+                    line.trim()
+                ));
             }
         }
     }

@@ -48,7 +48,11 @@ pub trait Blob: fmt::Debug + Send + Sync {
 /// Refuses ranges that are not within a blob of this size.
 fn check_range(name: &str, range: &Range<u64>, size: u64) -> Result<(), BlobError> {
     if range.start > range.end || range.end > size {
-        return Err(BlobError::OutOfRange { blob: name.to_owned(), range: range.clone(), size });
+        return Err(BlobError::OutOfRange {
+            blob: name.to_owned(),
+            range: range.clone(),
+            size,
+        });
     }
     Ok(())
 }

@@ -22,7 +22,11 @@ pub struct RemoteBlob {
 impl RemoteBlob {
     /// Names the blob; nothing is sent yet.
     pub fn new(client: Client, repository: Repository, blob: BlobRef) -> RemoteBlob {
-        RemoteBlob { client, repository, blob }
+        RemoteBlob {
+            client,
+            repository,
+            blob,
+        }
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, BlobError> {
@@ -30,10 +34,17 @@ impl RemoteBlob {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let bytes = self.client.blob_range(&self.repository, self.blob, range.clone()).await?;
+        let bytes = self
+            .client
+            .blob_range(&self.repository, self.blob, range.clone())
+            .await?;
         let got = bytes.len() as u64;
         if got != range.end - range.start {
-            return Err(BlobError::Length { blob: self.name(), range, got });
+            return Err(BlobError::Length {
+                blob: self.name(),
+                range,
+                got,
+            });
         }
         Ok(bytes)
     }

@@ -172,7 +172,10 @@ impl Cache {
     /// Bytes of a layer that are here.
     pub fn present_bytes(&self, key: &LayerKey) -> u64 {
         let catalog = self.shared.catalog();
-        catalog.entries.get(&key.directory()).map_or(0, Entry::current_bytes)
+        catalog
+            .entries
+            .get(&key.directory())
+            .map_or(0, Entry::current_bytes)
     }
 
     /// What the cache holds and may hold.

@@ -53,7 +53,10 @@ impl From<ContainerError> for CliError {
 
 impl From<Failure> for CliError {
     fn from(failure: Failure) -> CliError {
-        CliError { hint: failure.hint, ..CliError::new(failure.message) }
+        CliError {
+            hint: failure.hint,
+            ..CliError::new(failure.message)
+        }
     }
 }
 

@@ -22,7 +22,11 @@ pub struct ImageOptions {
 
 impl ImageOptions {
     /// The request for an image, with what the user's environment says of credentials.
-    pub fn request(&self, global: &GlobalOptions, reference: &str) -> Result<ImageRequest, CliError> {
+    pub fn request(
+        &self,
+        global: &GlobalOptions,
+        reference: &str,
+    ) -> Result<ImageRequest, CliError> {
         Ok(ImageRequest {
             reference: absolute_layout(reference)?,
             platform: self.platform.clone(),

@@ -62,7 +62,9 @@ pub fn images(global: &GlobalOptions, arguments: &ImagesArguments) -> Result<(),
         return print_json(&images);
     }
     if arguments.quiet {
-        images.iter().for_each(|image| println!("{}", image.reference));
+        images
+            .iter()
+            .for_each(|image| println!("{}", image.reference));
         return Ok(());
     }
     let rows = images.iter().map(|image| {
@@ -75,13 +77,25 @@ pub fn images(global: &GlobalOptions, arguments: &ImagesArguments) -> Result<(),
             if image.mounted { "yes" } else { "no" }.to_owned(),
         ]
     });
-    print_table(&["REFERENCE", "DIGEST", "PLATFORM", "SIZE", "PRESENT", "MOUNTED"], rows)
+    print_table(
+        &[
+            "REFERENCE",
+            "DIGEST",
+            "PLATFORM",
+            "SIZE",
+            "PRESENT",
+            "MOUNTED",
+        ],
+        rows,
+    )
 }
 
 /// Forgets images.
 pub fn rmi(global: &GlobalOptions, arguments: &RmiArguments) -> Result<(), CliError> {
     for reference in &arguments.references {
-        let request = Request::RemoveImage { reference: absolute_layout(reference)? };
+        let request = Request::RemoveImage {
+            reference: absolute_layout(reference)?,
+        };
         say_freed(ask(global, &request)?);
     }
     Ok(())
@@ -95,7 +109,9 @@ pub fn prune(global: &GlobalOptions, arguments: &PruneArguments) -> Result<(), C
 
 fn say_freed(outcome: Outcome) {
     if let Outcome::Freed { bytes, images } = outcome {
-        images.iter().for_each(|reference| println!("removed {reference}"));
+        images
+            .iter()
+            .for_each(|reference| println!("removed {reference}"));
         println!("freed {}", HumanBytes(bytes));
     }
 }

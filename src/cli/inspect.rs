@@ -40,7 +40,10 @@ pub fn inspect(global: &GlobalOptions, arguments: &InspectArguments) -> Result<(
     if arguments.json {
         return print_json(&inspection);
     }
-    println!("{} {} {}", inspection.reference, inspection.digest, inspection.platform);
+    println!(
+        "{} {} {}",
+        inspection.reference, inspection.digest, inspection.platform
+    );
     layers(&inspection.layers)
 }
 
@@ -80,10 +83,9 @@ pub fn status(global: &GlobalOptions, arguments: &StatusArguments) -> Result<(),
 
 fn layers(layers: &[LayerInspection]) -> Result<(), CliError> {
     let rows = layers.iter().map(|layer| {
-        let (source, trust) = layer
-            .index
-            .as_ref()
-            .map_or(("-", "-"), |index| (index.source.as_str(), index.trust.as_str()));
+        let (source, trust) = layer.index.as_ref().map_or(("-", "-"), |index| {
+            (index.source.as_str(), index.trust.as_str())
+        });
         vec![
             layer.digest.chars().take("sha256:".len() + 12).collect(),
             HumanBytes(layer.size).to_string(),
@@ -94,5 +96,10 @@ fn layers(layers: &[LayerInspection]) -> Result<(), CliError> {
             layer.reason.clone().unwrap_or_default(),
         ]
     });
-    print_table(&["LAYER", "SIZE", "PRESENT", "FETCH", "INDEX", "TRUST", "REASON"], rows)
+    print_table(
+        &[
+            "LAYER", "SIZE", "PRESENT", "FETCH", "INDEX", "TRUST", "REASON",
+        ],
+        rows,
+    )
 }

@@ -32,7 +32,12 @@ use crate::cli::provider::ServiceImages;
 
 /// Starts containers before their image has arrived
 #[derive(Parser, Debug)]
-#[command(name = "brisk", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "brisk",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct CommandLine {
     #[command(flatten)]
     global: GlobalOptions,
@@ -107,7 +112,11 @@ pub fn main() -> u8 {
 
 /// `run` keeps the codes below 125 for the program; a wrong command line of it is 125.
 fn usage_code(error: &clap::Error) -> u8 {
-    let is_run = std::env::args().skip(1).find(|a| !a.starts_with('-')).as_deref() == Some("run");
+    let is_run = std::env::args()
+        .skip(1)
+        .find(|a| !a.starts_with('-'))
+        .as_deref()
+        == Some("run");
     match error.use_stderr() {
         false => 0,
         true if is_run => 125,
@@ -157,7 +166,9 @@ impl Verb {
 
 fn start_log(global: &GlobalOptions) {
     let filter = tracing_subscriber::EnvFilter::new(global.log_level.to_string());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second call would fail; there is none.
     let _ = match global.log_format {
         LogFormat::Text => log.with_target(false).try_init(),
@@ -176,7 +187,10 @@ mod tests {
 
     #[test]
     fn global_options_go_before_and_after_the_verb() {
-        for words in [["brisk", "--root", "/r", "images"], ["brisk", "images", "--root", "/r"]] {
+        for words in [
+            ["brisk", "--root", "/r", "images"],
+            ["brisk", "images", "--root", "/r"],
+        ] {
             let line = CommandLine::try_parse_from(words).unwrap();
             assert_eq!(line.global.root, std::path::Path::new("/r"));
         }

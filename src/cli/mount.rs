@@ -48,5 +48,11 @@ pub fn mount(global: &GlobalOptions, arguments: &MountArguments) -> Result<(), C
 
 /// Ends a mount.
 pub fn umount(global: &GlobalOptions, arguments: &UmountArguments) -> Result<(), CliError> {
-    ask(global, &Request::Unmount { directory: absolute(&arguments.directory)? }).map(drop)
+    ask(
+        global,
+        &Request::Unmount {
+            directory: absolute(&arguments.directory)?,
+        },
+    )
+    .map(drop)
 }

@@ -20,7 +20,11 @@ pub fn print_table(
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<(), CliError> {
     let rows: Vec<Vec<String>> = rows.collect();
-    finish(write!(io::stdout().lock(), "{}", table::render(heads, &rows)))
+    finish(write!(
+        io::stdout().lock(),
+        "{}",
+        table::render(heads, &rows)
+    ))
 }
 
 /// A reader that has gone away (`brisk images | head`) is no failure.

@@ -15,7 +15,10 @@ pub struct ProgressLine {
 impl ProgressLine {
     /// Nothing is shown until something happens.
     pub fn new() -> Self {
-        ProgressLine { bar: None, is_terminal: std::io::stderr().is_terminal() }
+        ProgressLine {
+            bar: None,
+            is_terminal: std::io::stderr().is_terminal(),
+        }
     }
 
     /// Shows an event.

@@ -9,8 +9,8 @@ use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::{absolute_layout, docker_config};
 use crate::cli::progress::ProgressLine;
 use crate::cli::service::client;
-use crate::container::image::{AcquiredImage, ImageError, ImageProvider, ImageRequest};
 use crate::container::id::ContainerId;
+use crate::container::image::{AcquiredImage, ImageError, ImageProvider, ImageRequest};
 use crate::daemon::client::ClientError;
 use crate::daemon::control::{self, Background, Outcome, Request};
 
@@ -26,7 +26,11 @@ impl ServiceImages {
         ServiceImages { global, background }
     }
 
-    fn ask(&self, request: &Request, cancel: Option<BorrowedFd<'_>>) -> Result<Outcome, ImageError> {
+    fn ask(
+        &self,
+        request: &Request,
+        cancel: Option<BorrowedFd<'_>>,
+    ) -> Result<Outcome, ImageError> {
         let client = client(&self.global).map_err(|e| ImageError::new(e.to_string()))?;
         let mut progress = ProgressLine::new();
         let outcome = client.ask_until(request, cancel, |event| progress.show(&event));
@@ -61,7 +65,13 @@ impl ImageProvider for ServiceImages {
     }
 
     fn release(&self, container: &ContainerId) -> Result<(), ImageError> {
-        self.ask(&Request::Release { container: container.to_string() }, None).map(drop)
+        self.ask(
+            &Request::Release {
+                container: container.to_string(),
+            },
+            None,
+        )
+        .map(drop)
     }
 }
 
@@ -69,9 +79,14 @@ fn image_error(error: ClientError) -> ImageError {
     let retryable = matches!(error, ClientError::Connection { .. });
     let cancelled = matches!(error, ClientError::Cancelled);
     match error {
-        ClientError::Failed(failure) => {
-            ImageError { hint: failure.hint, ..ImageError::new(failure.message) }
-        }
-        other => ImageError { retryable, cancelled, ..ImageError::new(other.to_string()) },
+        ClientError::Failed(failure) => ImageError {
+            hint: failure.hint,
+            ..ImageError::new(failure.message)
+        },
+        other => ImageError {
+            retryable,
+            cancelled,
+            ..ImageError::new(other.to_string())
+        },
     }
 }

@@ -52,7 +52,9 @@ pub fn keeper(global: &GlobalOptions, arguments: &ProcessArguments) -> Result<()
 
 /// Stops the service of a root, where one runs, and waits until it has ended.
 pub fn stop(global: &GlobalOptions, arguments: &StopArguments) -> Result<(), CliError> {
-    let request = Request::Stop { unmount: arguments.unmount };
+    let request = Request::Stop {
+        unmount: arguments.unmount,
+    };
     // Where none runs, its mounts may still be held: only a service can take them down.
     if arguments.unmount && absolute(&global.root)?.join("run/keeper.sock").exists() {
         client(global)?.ask(&request, |_| {})?;
@@ -83,7 +85,11 @@ fn detach(arguments: &ProcessArguments) -> Result<(), CliError> {
 /// How keeper and service of this root are started.
 pub fn commands(global: &GlobalOptions) -> Result<Commands, CliError> {
     let service = service_command(global)?;
-    let mut keeper = vec![service[0].clone(), "keeper".to_owned(), "--detach".to_owned()];
+    let mut keeper = vec![
+        service[0].clone(),
+        "keeper".to_owned(),
+        "--detach".to_owned(),
+    ];
     keeper.extend(["--root".to_owned(), path_text(&absolute(&global.root)?)?]);
     Ok(Commands { keeper, service })
 }
@@ -120,7 +126,6 @@ pub fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 
 fn path_text(path: &Path) -> Result<String, CliError> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        CliError::new(format!("path {} is not UTF-8", path.display()))
-            .hint("use a path that is")
+        CliError::new(format!("path {} is not UTF-8", path.display())).hint("use a path that is")
     })
 }

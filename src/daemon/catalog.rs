@@ -31,13 +31,22 @@ impl Catalog {
         cache: Cache,
         mounts: Arc<MountBook>,
     ) -> Self {
-        Catalog { images, indexes, cache, mounts, resolving: Mutex::default() }
+        Catalog {
+            images,
+            indexes,
+            cache,
+            mounts,
+            resolving: Mutex::default(),
+        }
     }
 
     /// Waits until nobody else resolves that reference: two runs of one image share the pull.
     pub async fn resolving(&self, reference: &str) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut resolving = self.resolving.lock().expect("no holder of this lock panics");
+            let mut resolving = self
+                .resolving
+                .lock()
+                .expect("no holder of this lock panics");
             // Those that nobody waits for any more go, so that the map does not grow.
             resolving.retain(|_, lock| Arc::strong_count(lock) > 1);
             resolving.entry(reference.to_owned()).or_default().clone()
@@ -84,7 +93,9 @@ impl Catalog {
     /// # Errors
     /// Where there is none, or one is mounted.
     pub fn remove(&self, name: &str) -> Result<Outcome, Failure> {
-        let normal = name.parse::<Source>().map_or(name.to_owned(), |s| s.to_string());
+        let normal = name
+            .parse::<Source>()
+            .map_or(name.to_owned(), |s| s.to_string());
         let chosen: Vec<ImageRecord> = self
             .images
             .list()
@@ -98,8 +109,9 @@ impl Catalog {
             });
         }
         let mounted = self.mounts.images();
-        if let Some(record) =
-            chosen.iter().find(|r| mounted.iter().any(|m| m.manifest == r.manifest))
+        if let Some(record) = chosen
+            .iter()
+            .find(|r| mounted.iter().any(|m| m.manifest == r.manifest))
         {
             return Err(Failure {
                 message: format!("image {} is in use", record.reference),
@@ -141,10 +153,11 @@ impl Catalog {
     fn sweep(&self) -> Result<(), Failure> {
         let records = self.images.list();
         let mounted = self.mounts.images();
-        let decisions = records
-            .iter()
-            .flat_map(|r| r.layers.iter())
-            .chain(mounted.iter().flat_map(|m| m.layers.iter().map(|l| &l.decision)));
+        let decisions = records.iter().flat_map(|r| r.layers.iter()).chain(
+            mounted
+                .iter()
+                .flat_map(|m| m.layers.iter().map(|l| &l.decision)),
+        );
         let keys: Vec<LayerKey> = decisions.filter_map(|d| d.key().ok()).collect();
         let merged: Vec<Digest> = records
             .iter()
@@ -153,7 +166,11 @@ impl Catalog {
             .filter_map(|text| text.parse().ok())
             .collect();
         self.cache.retain(&keys).map_err(|e| failure(&e, None))?;
-        self.indexes.retain(&keys, &merged).map_err(|e| image_failure(&e))?;
-        self.images.prune_blobs(&records).map_err(|e| image_failure(&e))
+        self.indexes
+            .retain(&keys, &merged)
+            .map_err(|e| image_failure(&e))?;
+        self.images
+            .prune_blobs(&records)
+            .map_err(|e| image_failure(&e))
     }
 }

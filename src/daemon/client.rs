@@ -70,7 +70,10 @@ impl Client {
     /// A client of the service of `root`, which `start` (program and arguments) starts when none
     /// runs.
     pub fn new(root: &Path, start: Vec<String>) -> Self {
-        Client { root: root.to_path_buf(), start }
+        Client {
+            root: root.to_path_buf(),
+            start,
+        }
     }
 
     /// Sends a request, starting the service where none runs; `on_event` sees progress and
@@ -117,9 +120,13 @@ impl Client {
         cancel: Option<BorrowedFd<'_>>,
         on_event: &mut dyn FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
-        let broken = |source| ClientError::Connection { root: self.root.clone(), source };
-        let mut line = serde_json::to_string(request)
-            .map_err(|e| ClientError::Protocol { message: e.to_string() })?;
+        let broken = |source| ClientError::Connection {
+            root: self.root.clone(),
+            source,
+        };
+        let mut line = serde_json::to_string(request).map_err(|e| ClientError::Protocol {
+            message: e.to_string(),
+        })?;
         line.push('\n');
         stream.write_all(line.as_bytes()).map_err(broken)?;
         let mut reader = BufReader::new(stream);
@@ -131,7 +138,11 @@ impl Client {
                 return Err(ClientError::Cancelled);
             }
             let mut line = String::new();
-            reader.by_ref().take(LINE_LIMIT).read_line(&mut line).map_err(broken)?;
+            reader
+                .by_ref()
+                .take(LINE_LIMIT)
+                .read_line(&mut line)
+                .map_err(broken)?;
             if line.is_empty() {
                 return Err(broken(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -139,7 +150,11 @@ impl Client {
                 Ok(Answer::Done(outcome)) => return Ok(*outcome),
                 Ok(Answer::Failed(failure)) => return Err(failure.into()),
                 Ok(event) => on_event(event),
-                Err(error) => return Err(ClientError::Protocol { message: error.to_string() }),
+                Err(error) => {
+                    return Err(ClientError::Protocol {
+                        message: error.to_string(),
+                    });
+                }
             }
         }
     }
@@ -151,8 +166,10 @@ impl Client {
         }
         make_private_directory(&self.root)?;
         make_private_directory(&run)?;
-        let directory = SocketDirectory::open(&run)
-            .map_err(|source| ClientError::Root { path: run.clone(), source })?;
+        let directory = SocketDirectory::open(&run).map_err(|source| ClientError::Root {
+            path: run.clone(),
+            source,
+        })?;
         let socket = directory.path(SOCKET);
         let began = Instant::now();
         let mut spawned = false;
@@ -167,7 +184,10 @@ impl Client {
                     self.spawn(&run)?;
                     spawned = true;
                 }
-                #[expect(clippy::disallowed_methods, reason = "another process's listen() has no event")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "another process's listen() has no event"
+                )]
                 Err(_) => std::thread::sleep(START_PAUSE),
             }
         }
@@ -180,7 +200,10 @@ impl Client {
         let log = OpenOptions::new().create(true).append(true).open(&log_path);
         let (log, again) = log
             .and_then(|log| Ok((log.try_clone()?, log)))
-            .map_err(|source| ClientError::Root { path: log_path.clone(), source })?;
+            .map_err(|source| ClientError::Root {
+                path: log_path.clone(),
+                source,
+            })?;
         let Some((program, arguments)) = self.start.split_first() else {
             return Err(self.start_error(run, "no command to start it"));
         };
@@ -192,14 +215,25 @@ impl Client {
             .stderr(again)
             .status()
             .map_err(|e| self.start_error(run, &e.to_string()))?;
-        if status.success() { Ok(()) } else { Err(self.start_error(run, &status.to_string())) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(self.start_error(run, &status.to_string()))
+        }
     }
 
     fn start_error(&self, run: &Path, fallback: &str) -> ClientError {
         let log = std::fs::read(run.join(KeeperPaths::LOG)).unwrap_or_default();
         let text = String::from_utf8_lossy(&log);
-        let message = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or(fallback);
-        ClientError::Start { root: self.root.clone(), message: message.to_owned() }
+        let message = text
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or(fallback);
+        ClientError::Start {
+            root: self.root.clone(),
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -207,7 +241,10 @@ impl Client {
 fn wait(stream: &UnixStream, cancel: BorrowedFd<'_>) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
-        let mut polled = [PollFd::new(&cancel, PollFlags::IN), PollFd::new(stream, PollFlags::IN)];
+        let mut polled = [
+            PollFd::new(&cancel, PollFlags::IN),
+            PollFd::new(stream, PollFlags::IN),
+        ];
         match poll(&mut polled, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
@@ -222,5 +259,8 @@ pub fn make_private_directory(path: &Path) -> Result<(), ClientError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| ClientError::Root { path: path.to_path_buf(), source })
+        .map_err(|source| ClientError::Root {
+            path: path.to_path_buf(),
+            source,
+        })
 }

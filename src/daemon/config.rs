@@ -86,7 +86,9 @@ impl TrustConfig {
     /// The policy that is configured for a repository, if any.
     pub fn policy(&self, repository: &str) -> Option<Policy> {
         let is_prefix = |prefix: &str| {
-            repository.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            repository
+                .strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.repositories
             .iter()
@@ -129,7 +131,12 @@ impl Config {
             Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Config::default());
             }
-            Err(source) => return Err(ConfigError::Read { path: path.to_path_buf(), source }),
+            Err(source) => {
+                return Err(ConfigError::Read {
+                    path: path.to_path_buf(),
+                    source,
+                });
+            }
         };
         toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_path_buf(),
@@ -147,7 +154,9 @@ impl std::str::FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || format!("{text:?} is not a size such as 500MB or 20GiB");
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
         let number: u64 = text[..digits].parse().map_err(|_| error())?;
         let unit = match text[digits..].trim() {
             "" | "B" => 1,
@@ -207,9 +216,9 @@ impl<'de> Deserialize<'de> for OnOutage {
             Form::Word(word) if word == "eio" => Ok(OnOutage::Eio),
             Form::Word(word) => Err(error(&word)),
             Form::Table { wait } if wait == "forever" => Ok(OnOutage::Forever),
-            Form::Table { wait } => {
-                parse_duration(&wait).map(OnOutage::Wait).ok_or_else(|| error(&wait))
-            }
+            Form::Table { wait } => parse_duration(&wait)
+                .map(OnOutage::Wait)
+                .ok_or_else(|| error(&wait)),
         }
     }
 }
@@ -223,7 +232,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "h" => 3600,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -234,7 +247,10 @@ mod tests {
     fn every_key_is_optional_and_has_its_default() {
         let config: Config = toml::from_str("").unwrap();
         assert_eq!(config.fetch.background, Background::Full);
-        assert_eq!(config.fetch.on_outage, OnOutage::Wait(Duration::from_secs(300)));
+        assert_eq!(
+            config.fetch.on_outage,
+            OnOutage::Wait(Duration::from_secs(300))
+        );
         assert_eq!(config.cache.budget, None);
     }
 
@@ -259,15 +275,24 @@ mod tests {
         assert_eq!(config.cache.budget, Some(ByteSize(20 << 30)));
         assert_eq!(config.fetch.background, Background::UntilReady);
         assert_eq!(config.fetch.on_outage, OnOutage::Forever);
-        assert_eq!(config.trust.policy("registry.test:5000/a/b/c"), Some(Policy::Registry));
-        assert_eq!(config.trust.policy("registry.test:5000/a/x"), Some(Policy::Strict));
+        assert_eq!(
+            config.trust.policy("registry.test:5000/a/b/c"),
+            Some(Policy::Registry)
+        );
+        assert_eq!(
+            config.trust.policy("registry.test:5000/a/x"),
+            Some(Policy::Strict)
+        );
         assert_eq!(config.trust.policy("registry.test:5000/ab"), None);
     }
 
     #[test]
     fn a_mistake_is_named_with_its_line() {
-        for text in ["[cache]\nbudgte = 1", "[cache]\nbudget = \"lots\"", "[fetch]\non_outage = \"x\""]
-        {
+        for text in [
+            "[cache]\nbudgte = 1",
+            "[cache]\nbudget = \"lots\"",
+            "[fetch]\non_outage = \"x\"",
+        ] {
             let error = toml::from_str::<Config>(text).unwrap_err().to_string();
             assert!(error.contains("line 2"), "{error}");
         }

@@ -21,7 +21,10 @@ pub struct Holders {
 impl Holders {
     /// The mount directories below `root`.
     pub fn new(root: &Path) -> Self {
-        Holders { mounts: root.join("mounts"), containers: root.join("containers") }
+        Holders {
+            mounts: root.join("mounts"),
+            containers: root.join("containers"),
+        }
     }
 
     /// Makes the directories of a new mount; gives its mount point.
@@ -29,7 +32,10 @@ impl Holders {
         use std::os::unix::fs::DirBuilderExt;
         let tree = self.mounts.join(&id.0).join("tree");
         for directory in [&tree, &self.mounts.join(&id.0).join("holders")] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
         }
         Ok(tree)
     }
@@ -72,7 +78,9 @@ impl Holders {
     /// Removes the directories of mounts that nobody knows any more.
     pub fn sweep(&self, known: &[MountId]) {
         for entry in fs::read_dir(&self.mounts).into_iter().flatten().flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             let id = MountId(name);
             if !known.contains(&id) {
                 self.remove(&id);

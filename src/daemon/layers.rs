@@ -19,8 +19,9 @@ use crate::image::store::LayerDecision;
 use crate::image::trust::Trust;
 use crate::image::{Observer, Query, ResolvedLayer};
 use crate::layer::{
-    BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate, FetchedCheckpoints, ImageContent, IndexCheckpoints,
-    Layer, LayerParts, OnOutage, Policy, Resources,
+    BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate,
+    FetchedCheckpoints, ImageContent, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy,
+    Resources,
 };
 use crate::registry::{BlobRef, ImageSource};
 
@@ -70,7 +71,10 @@ impl LayerBook {
             indexes,
             queries,
             resources,
-            policy: Policy { on_outage, ..Policy::default() },
+            policy: Policy {
+                on_outage,
+                ..Policy::default()
+            },
             promotion,
             open: Mutex::default(),
             gates: Mutex::default(),
@@ -106,11 +110,17 @@ impl LayerBook {
             message: format!("the index of layer {} is gone", descriptor.digest),
             hint: Some("`brisk pull` the image again".to_owned()),
         })?;
-        let blob = BlobRef { digest: descriptor.digest, size: descriptor.size };
+        let blob = BlobRef {
+            digest: descriptor.digest,
+            size: descriptor.size,
+        };
         let blob = source_blob(&query.source, blob).map_err(|e| image_failure(&e))?;
         let opened = Layer::new(LayerParts {
             checkpoints: self.checkpoints(&index, &key, &layer.decision, query)?,
-            file: self.cache.layer(&key, index.stream_size()).map_err(|e| failure(&e, None))?,
+            file: self
+                .cache
+                .layer(&key, index.stream_size())
+                .map_err(|e| failure(&e, None))?,
             gate: self.gate(&query.source),
             resources: self.resources.clone(),
             policy: self.policy,
@@ -150,13 +160,19 @@ impl LayerBook {
         decision: &LayerDecision,
         query: &Query,
     ) -> Result<Arc<dyn CheckpointSource>, Failure> {
-        let place = decision.artifact.as_ref().filter(|_| !index.has_section(SectionId::Checkpoints));
+        let place = decision
+            .artifact
+            .as_ref()
+            .filter(|_| !index.has_section(SectionId::Checkpoints));
         let Some(place) = place else {
             return Ok(Arc::new(IndexCheckpoints::new(index.clone())));
         };
         let (start, length) = place.checkpoints.unwrap_or((0, 0));
         let digest = place.blob.parse().map_err(|e| failure(&e, None))?;
-        let blob = BlobRef { digest, size: place.size };
+        let blob = BlobRef {
+            digest,
+            size: place.size,
+        };
         Ok(Arc::new(FetchedCheckpoints {
             index: index.clone(),
             blob: source_blob(&query.source, blob).map_err(|e| image_failure(&e))?,
@@ -184,12 +200,19 @@ impl LayerBook {
             Background::Off => BackgroundMode::Off,
         };
         let fetch = BackgroundFetch::start(layers.layers.clone(), mode, &self.resources);
-        *layers.fetching.lock().expect("no holder of this lock panics") = Some(fetch);
+        *layers
+            .fetching
+            .lock()
+            .expect("no holder of this lock panics") = Some(fetch);
     }
 
     /// The first container of a mount is ready: fetching until then ends.
     pub fn ready(&self, layers: &OpenLayers) {
-        if let Some(fetch) = &*layers.fetching.lock().expect("no holder of this lock panics") {
+        if let Some(fetch) = &*layers
+            .fetching
+            .lock()
+            .expect("no holder of this lock panics")
+        {
             fetch.ready();
         }
     }
@@ -205,10 +228,20 @@ impl LayerBook {
     ) -> Result<(), Failure> {
         let open = self.open(image)?;
         let size = |layer: &Arc<Layer>| layer.index().stream_size();
-        let present =
-            || open.layers.iter().map(|layer| layer.file().present_bytes()).sum::<u64>();
+        let present = || {
+            open.layers
+                .iter()
+                .map(|layer| layer.file().present_bytes())
+                .sum::<u64>()
+        };
         let mut told = present();
-        observer.pulling(open.layers.iter().map(size).sum::<u64>().saturating_sub(told));
+        observer.pulling(
+            open.layers
+                .iter()
+                .map(size)
+                .sum::<u64>()
+                .saturating_sub(told),
+        );
         let fetch =
             BackgroundFetch::start(open.layers.clone(), BackgroundMode::Full, &self.resources);
         let outcome = fetch.outcome();
@@ -234,9 +267,10 @@ impl LayerBook {
                 message: "what the registry sends contradicts the image's index".to_owned(),
                 hint: Some("push image or index again".to_owned()),
             }),
-            BackgroundOutcome::Stopped => {
-                Err(Failure { message: "the fetch was stopped".to_owned(), hint: None })
-            }
+            BackgroundOutcome::Stopped => Err(Failure {
+                message: "the fetch was stopped".to_owned(),
+                hint: None,
+            }),
         }
     }
 
@@ -260,7 +294,9 @@ impl LayerBook {
 
     /// What is to be said of a layer that has an index.
     pub fn inspect_resolved(&self, layer: &ResolvedLayer) -> LayerInspection {
-        let key = self.current_key(&layer.decision).unwrap_or_else(|_| layer.key.clone());
+        let key = self
+            .current_key(&layer.decision)
+            .unwrap_or_else(|_| layer.key.clone());
         let closing = match key.scope {
             Scope::Trusted => Closing::Closed,
             Scope::Untrusted { .. } => Closing::Unclosed,

@@ -112,12 +112,17 @@ impl ImageMount {
     /// mount.
     pub fn is_same_tree(&self, other: &ImageMount) -> bool {
         self.merged_index == other.merged_index
-            && self.layers.iter().map(|l| &l.decision.repository).eq(
-                other.layers.iter().map(|l| &l.decision.repository),
-            )
+            && self
+                .layers
+                .iter()
+                .map(|l| &l.decision.repository)
+                .eq(other.layers.iter().map(|l| &l.decision.repository))
     }
 }
 
 fn damaged(what: &str) -> Failure {
-    Failure { message: format!("a mount's record is damaged: {what}"), hint: None }
+    Failure {
+        message: format!("a mount's record is damaged: {what}"),
+        hint: None,
+    }
 }

@@ -126,7 +126,10 @@ impl MountBook {
         let on_io = |error: std::io::Error| failure(&error, None);
         let image = ImageMount::new(wanted.image, wanted.request, wanted.background, false);
         // One at a time, so that two containers of one image do not make two mounts.
-        let _acquiring = self.acquiring.lock().expect("no holder of this lock panics");
+        let _acquiring = self
+            .acquiring
+            .lock()
+            .expect("no holder of this lock panics");
         if let Some((id, directory)) = self.shared(&image) {
             self.holders.hold(&id, container).map_err(on_io)?;
             return Ok(directory);
@@ -195,7 +198,14 @@ impl MountBook {
             }
         })
         .map_err(|e| failure(&e, None))?;
-        mounts.insert(id, Active { serving, image, layers });
+        mounts.insert(
+            id,
+            Active {
+                serving,
+                image,
+                layers,
+            },
+        );
         Ok(())
     }
 
@@ -215,7 +225,11 @@ impl MountBook {
     pub fn release(&self, container: &str) {
         let held: Vec<MountId> = {
             let mounts = self.lock();
-            mounts.keys().filter(|id| self.holders.of(id).iter().any(|c| c == container)).cloned().collect()
+            mounts
+                .keys()
+                .filter(|id| self.holders.of(id).iter().any(|c| c == container))
+                .cloned()
+                .collect()
         };
         for id in held {
             self.holders.let_go(&id, container);
@@ -298,14 +312,18 @@ impl MountBook {
 
     /// What is mounted, for bookkeeping.
     pub fn images(&self) -> Vec<ImageMount> {
-        self.lock().values().map(|active| active.image.clone()).collect()
+        self.lock()
+            .values()
+            .map(|active| active.image.clone())
+            .collect()
     }
 
     /// Background fetching that was to end when the container is ready ends now.
     pub fn ready(&self, container: &str) {
         let mounts = self.lock();
-        for (_, active) in
-            mounts.iter().filter(|(id, _)| self.holders.of(id).iter().any(|c| c == container))
+        for (_, active) in mounts
+            .iter()
+            .filter(|(id, _)| self.holders.of(id).iter().any(|c| c == container))
         {
             self.layers.ready(&active.layers);
         }
@@ -380,7 +398,10 @@ fn mount_hint(error: &MountError) -> Option<String> {
 fn new_id() -> MountId {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     MountId(format!("{time:x}-{:x}-{count:x}", std::process::id()))
 }

@@ -68,7 +68,10 @@ pub fn run(options: Options) -> Result<(), ProcessError> {
         .recursive(true)
         .mode(0o700)
         .create(&run)
-        .map_err(|source| ProcessError::File { path: run.clone(), source })?;
+        .map_err(|source| ProcessError::File {
+            path: run.clone(),
+            source,
+        })?;
     let Some(_lock) = lock(&options.root, &run)? else {
         // Another service got the root first and serves it: that is what was wanted.
         return if options.end_when_idle {
@@ -90,7 +93,10 @@ pub fn run(options: Options) -> Result<(), ProcessError> {
 /// Takes the root's lock; none where a living service answers on its socket.
 fn lock(root: &Path, run: &Path) -> Result<Option<File>, ProcessError> {
     let path = run.join("service.lock");
-    let on_file = |source| ProcessError::File { path: path.clone(), source };
+    let on_file = |source| ProcessError::File {
+        path: path.clone(),
+        source,
+    };
     let file = File::create(&path).map_err(on_file)?;
     let started = std::time::Instant::now();
     loop {
@@ -106,16 +112,24 @@ fn lock(root: &Path, run: &Path) -> Result<Option<File>, ProcessError> {
             return Ok(None);
         }
         if started.elapsed() >= LOCK_LIMIT {
-            return Err(ProcessError::Locked { root: root.to_path_buf() });
+            return Err(ProcessError::Locked {
+                root: root.to_path_buf(),
+            });
         }
-        #[expect(clippy::disallowed_methods, reason = "another process's lock has no event")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process's lock has no event"
+        )]
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 async fn serve(options: Options, run: &Path) -> Result<(), ProcessError> {
     let service = Service::open(&options.root, options.config, options.commands)?;
-    let on_socket = |source| ProcessError::File { path: run.join(SOCKET), source };
+    let on_socket = |source| ProcessError::File {
+        path: run.join(SOCKET),
+        source,
+    };
     let listener = server::bind(run).map_err(on_socket)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ProcessError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ProcessError::Runtime)?;
@@ -140,8 +154,9 @@ async fn watch(service: Arc<Service>, end_when_idle: bool) {
     loop {
         interval.tick().await;
         let looked = service.clone();
-        let is_idle =
-            tokio::task::spawn_blocking(move || looked.look_after()).await.unwrap_or(false);
+        let is_idle = tokio::task::spawn_blocking(move || looked.look_after())
+            .await
+            .unwrap_or(false);
         if is_idle && end_when_idle {
             return service.request_stop();
         }

@@ -23,7 +23,11 @@ pub struct Promotion {
 impl Promotion {
     /// Decisions are carried out on these stores.
     pub fn new(cache: Cache, indexes: IndexStore, images: ImageStore) -> Self {
-        Promotion { cache, indexes, images }
+        Promotion {
+            cache,
+            indexes,
+            images,
+        }
     }
 
     /// What a layer under that key calls when it is decided.

@@ -25,7 +25,10 @@ pub struct Queries {
 impl Queries {
     /// Queries under that configuration.
     pub fn new(config: Config) -> Self {
-        Queries { config, clients: Mutex::default() }
+        Queries {
+            config,
+            clients: Mutex::default(),
+        }
     }
 
     /// The query that a client's request means.
@@ -35,13 +38,12 @@ impl Queries {
     pub fn query(&self, image: &ImageRequest, refresh: bool) -> Result<Query, Failure> {
         let source: Source = image.reference.parse().map_err(|e| failure(&e, None))?;
         let platform = match &image.platform {
-            Some(text) => text.parse().map_err(|e: crate::image::platform::PlatformError| {
-                failure(&e, None)
-            })?,
+            Some(text) => text
+                .parse()
+                .map_err(|e: crate::image::platform::PlatformError| failure(&e, None))?,
             None => Platform::host(),
         };
-        let mut plain: BTreeSet<String> =
-            self.config.registry.plain_http.iter().cloned().collect();
+        let mut plain: BTreeSet<String> = self.config.registry.plain_http.iter().cloned().collect();
         if let Source::Registry(reference) = &source
             && image.plain_http
         {
@@ -56,15 +58,24 @@ impl Queries {
             .trust
             .policy(&source.scope())
             .unwrap_or_else(|| Policy::default_for(user_digest));
-        Ok(Query { reference, source, platform, policy, refresh })
+        Ok(Query {
+            reference,
+            source,
+            platform,
+            policy,
+            refresh,
+        })
     }
 
     /// Metadata bytes and requests of all clients so far: bytes received, requests sent.
     pub fn trips(&self) -> (u64, u64) {
         let clients = self.clients.lock().expect("no holder of this lock panics");
-        clients.values().map(Client::trips).fold((0, 0), |(bytes, requests), trips| {
-            (bytes + trips.bytes_received, requests + trips.requests)
-        })
+        clients
+            .values()
+            .map(Client::trips)
+            .fold((0, 0), |(bytes, requests), trips| {
+                (bytes + trips.bytes_received, requests + trips.requests)
+            })
     }
 
     fn client(&self, docker_config: Option<PathBuf>, plain_http: BTreeSet<String>) -> Client {
@@ -88,10 +99,16 @@ impl Queries {
 
 /// An error in the words of the control protocol.
 pub fn failure(error: &dyn std::error::Error, hint: Option<String>) -> Failure {
-    Failure { message: crate::mount::error::describe(error), hint }
+    Failure {
+        message: crate::mount::error::describe(error),
+        hint,
+    }
 }
 
 /// An error of the image floor in the words of the control protocol.
 pub fn image_failure(error: &ImageError) -> Failure {
-    Failure { message: error.to_string(), hint: error.hint() }
+    Failure {
+        message: error.to_string(),
+        hint: error.hint(),
+    }
 }

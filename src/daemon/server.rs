@@ -121,7 +121,10 @@ struct Teller {
 
 impl Teller {
     fn new(events: mpsc::Sender<Answer>) -> Self {
-        Teller { events, progress: std::sync::Mutex::new((0, 0, None)) }
+        Teller {
+            events,
+            progress: std::sync::Mutex::new((0, 0, None)),
+        }
     }
 
     fn add(&self, bytes: u64, total: u64) {
@@ -135,7 +138,11 @@ impl Teller {
         }
         progress.2 = Some(Instant::now());
         let stage = "pulling".to_owned();
-        let _ = self.events.try_send(Answer::Progress(Progress { stage, bytes, total }));
+        let _ = self.events.try_send(Answer::Progress(Progress {
+            stage,
+            bytes,
+            total,
+        }));
     }
 }
 
@@ -153,4 +160,3 @@ impl Observer for Teller {
         self.add(bytes, 0);
     }
 }
-

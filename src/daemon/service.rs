@@ -12,8 +12,7 @@ use crate::cache::{Budget, Cache};
 use crate::daemon::catalog::Catalog;
 use crate::daemon::config::Config;
 use crate::daemon::control::{
-    Background, Counters, Failure, ImageRequest, Inspection, MountedImage, Outcome, Request,
-    Status,
+    Background, Counters, Failure, ImageRequest, Inspection, MountedImage, Outcome, Request, Status,
 };
 use crate::daemon::holders::is_container_name;
 use crate::daemon::layers::LayerBook;
@@ -83,8 +82,12 @@ impl Service {
             config.fetch.on_outage,
             Promotion::new(cache.clone(), indexes.clone(), images.clone()),
         ));
-        let mounts =
-            Arc::new(MountBook::open(root, commands, indexes.clone(), layers.clone())?);
+        let mounts = Arc::new(MountBook::open(
+            root,
+            commands,
+            indexes.clone(),
+            layers.clone(),
+        )?);
         mounts.recover()?;
         let resolver = Resolver {
             images: images.clone(),
@@ -131,8 +134,22 @@ impl Service {
                 self.mounts.ready(&container);
                 Ok(Outcome::Nothing)
             }
-            Request::Mount { image, directory, suid, dev } => {
-                self.mount(image, Place { directory, suid, dev }, &observer).await
+            Request::Mount {
+                image,
+                directory,
+                suid,
+                dev,
+            } => {
+                self.mount(
+                    image,
+                    Place {
+                        directory,
+                        suid,
+                        dev,
+                    },
+                    &observer,
+                )
+                .await
             }
             Request::Unmount { directory } => {
                 self.mounts.unmount(&directory)?;
@@ -140,7 +157,9 @@ impl Service {
             }
             Request::Inspect { image } => self.inspect(&image, &observer).await,
             Request::Pull { image } => self.pull(&image, &observer).await,
-            Request::Images => Ok(Outcome::Images { images: self.catalog.rows() }),
+            Request::Images => Ok(Outcome::Images {
+                images: self.catalog.rows(),
+            }),
             Request::RemoveImage { reference } => self.catalog.remove(&reference),
             Request::Prune { all } => {
                 self.mounts.drop_stale_holders();
@@ -171,13 +190,20 @@ impl Service {
     ) -> Result<Outcome, Failure> {
         if !is_container_name(&container) {
             let message = format!("{container:?} is not the name of a container");
-            return Err(Failure { message, hint: None });
+            return Err(Failure {
+                message,
+                hint: None,
+            });
         }
         let image = self.resolve(&request, false, observer).await?;
         let background = self.background(&request);
         let mounts = self.mounts.clone();
         off_the_reactor(move || {
-            let wanted = Wanted { image: &image, request: &request, background };
+            let wanted = Wanted {
+                image: &image,
+                request: &request,
+                background,
+            };
             let directory = mounts.acquire(&wanted, &container)?;
             Ok(mounted(&image, directory))
         })
@@ -195,7 +221,11 @@ impl Service {
         let background = self.background(&request);
         let mounts = self.mounts.clone();
         off_the_reactor(move || {
-            let wanted = Wanted { image: &image, request: &request, background };
+            let wanted = Wanted {
+                image: &image,
+                request: &request,
+                background,
+            };
             let directory = mounts.mount_at(&wanted, &place)?;
             Ok(mounted(&image, directory))
         })
@@ -210,7 +240,10 @@ impl Service {
     ) -> Result<ResolvedImage, Failure> {
         let query = self.queries.query(request, refresh)?;
         let _single = self.catalog.resolving(&query.reference).await;
-        self.resolver.resolve(&query, observer).await.map_err(|e| image_failure(&e))
+        self.resolver
+            .resolve(&query, observer)
+            .await
+            .map_err(|e| image_failure(&e))
     }
 
     async fn inspect(
@@ -219,8 +252,11 @@ impl Service {
         observer: &Arc<dyn Observer>,
     ) -> Result<Outcome, Failure> {
         let query = self.queries.query(request, false)?;
-        let (digest, layers) =
-            self.resolver.inspect(&query, observer).await.map_err(|e| image_failure(&e))?;
+        let (digest, layers) = self
+            .resolver
+            .inspect(&query, observer)
+            .await
+            .map_err(|e| image_failure(&e))?;
         let layers = layers.into_iter().map(|(descriptor, found)| match found {
             Ok(layer) => self.layers.inspect_resolved(&layer),
             Err(reason) => LayerBook::inspect_unindexed(&descriptor, reason),
@@ -276,7 +312,9 @@ impl Service {
     /// Counts a client until the value is dropped.
     pub fn busy(self: &Arc<Self>) -> Busy {
         self.clients.fetch_add(1, Ordering::SeqCst);
-        Busy { service: self.clone() }
+        Busy {
+            service: self.clone(),
+        }
     }
 
     /// Asks the service to stop.
@@ -301,7 +339,10 @@ impl Service {
         self.mounts.watch_keeper();
         self.mounts.drop_stale_holders();
         let is_idle = self.mounts.is_empty() && self.clients.load(Ordering::SeqCst) == 0;
-        let mut since = self.idle_since.lock().expect("no holder of this lock panics");
+        let mut since = self
+            .idle_since
+            .lock()
+            .expect("no holder of this lock panics");
         if !is_idle {
             *since = Instant::now();
         }
@@ -336,7 +377,10 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let service = &self.service;
         service.clients.fetch_sub(1, Ordering::SeqCst);
-        *service.idle_since.lock().expect("no holder of this lock panics") = Instant::now();
+        *service
+            .idle_since
+            .lock()
+            .expect("no holder of this lock panics") = Instant::now();
     }
 }
 
@@ -352,10 +396,16 @@ fn mounted(image: &ResolvedImage, directory: PathBuf) -> Outcome {
 /// A mount point is an existing directory, empty, named by its whole path.
 fn check_mount_point(directory: &Path) -> Result<(), Failure> {
     let refuse = |message: String| {
-        Err(Failure { message, hint: Some("name an existing empty directory".to_owned()) })
+        Err(Failure {
+            message,
+            hint: Some("name an existing empty directory".to_owned()),
+        })
     };
     if !directory.is_absolute() {
-        return refuse(format!("mount point {} is not absolute", directory.display()));
+        return refuse(format!(
+            "mount point {} is not absolute",
+            directory.display()
+        ));
     }
     match std::fs::read_dir(directory) {
         Err(error) => refuse(format!("mount point {}: {error}", directory.display())),
@@ -370,5 +420,7 @@ fn check_mount_point(directory: &Path) -> Result<(), Failure> {
 async fn off_the_reactor<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| failure(&e, None))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| failure(&e, None))
 }

@@ -34,7 +34,9 @@ pub struct Arrivals {
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Arrivals { ranges: Arc::new(Semaphore::new(RANGES_LIMIT)) }
+        Arrivals {
+            ranges: Arc::new(Semaphore::new(RANGES_LIMIT)),
+        }
     }
 }
 
@@ -54,12 +56,12 @@ impl Arrivals {
     ) -> Result<(BuiltIndex, S), ImageError> {
         let (send, receive) = mpsc::channel(DECODER_QUEUE);
         let descriptor = layer.clone();
-        let decoder = tokio::task::spawn_blocking(move || {
-            decode(&descriptor, options, sink, receive)
-        });
+        let decoder =
+            tokio::task::spawn_blocking(move || decode(&descriptor, options, sink, receive));
         let fetched = self.fetch(layer, blob, send, on_bytes).await;
-        let decoded =
-            decoder.await.map_err(|e| ImageError::Worker(format!("decoding a layer: {e}")))?;
+        let decoded = decoder
+            .await
+            .map_err(|e| ImageError::Worker(format!("decoding a layer: {e}")))?;
         match (decoded, fetched) {
             // The decoder starved because the fetch failed: the fetch knows why.
             (Err(ImageError::Worker(_)), Err(error)) => Err(error),
@@ -110,7 +112,10 @@ fn decode<S: StreamSink>(
     mut sink: S,
     mut arriving: mpsc::Receiver<Bytes>,
 ) -> Result<(BuiltIndex, S), ImageError> {
-    let in_layer = |source| ImageError::Layer { layer: layer.digest, source };
+    let in_layer = |source| ImageError::Layer {
+        layer: layer.digest,
+        source,
+    };
     let mut indexer = LayerIndexer::new(layer.compression, options).map_err(in_layer)?;
     let mut received = 0;
     while let Some(bytes) = arriving.blocking_recv() {
@@ -127,7 +132,12 @@ fn decode<S: StreamSink>(
     ];
     for (what, found, expected) in checks {
         if found != expected {
-            return Err(ImageError::Mismatch { layer: layer.digest, what, found, expected });
+            return Err(ImageError::Mismatch {
+                layer: layer.digest,
+                what,
+                found,
+                expected,
+            });
         }
     }
     Ok((built, sink))
@@ -142,6 +152,9 @@ mod tests {
         assert_eq!(ranges(0).count(), 0);
         assert_eq!(ranges(1).collect::<Vec<_>>(), [0..1]);
         assert_eq!(ranges(RANGE).collect::<Vec<_>>(), [0..RANGE]);
-        assert_eq!(ranges(RANGE + 1).collect::<Vec<_>>(), [0..RANGE, RANGE..RANGE + 1]);
+        assert_eq!(
+            ranges(RANGE + 1).collect::<Vec<_>>(),
+            [0..RANGE, RANGE..RANGE + 1]
+        );
     }
 }

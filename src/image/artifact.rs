@@ -74,12 +74,18 @@ impl Table {
         let bad = |message: String| ImageError::Artifact { message };
         let table: Table = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         if table.size > BLOB_LIMIT {
-            return Err(bad(format!("{} bytes are above the limit of {BLOB_LIMIT}", table.size)));
+            return Err(bad(format!(
+                "{} bytes are above the limit of {BLOB_LIMIT}",
+                table.size
+            )));
         }
         for row in &table.layers {
             for part in row.cold.iter().map(|(_, part)| part).chain([&row.hot]) {
                 part.within(table.size).ok_or_else(|| {
-                    bad(format!("range {part:?} of {} is outside the blob", row.layer))
+                    bad(format!(
+                        "range {part:?} of {} is outside the blob",
+                        row.layer
+                    ))
                 })?;
             }
         }
@@ -97,7 +103,10 @@ impl LayerParts {
     /// The range of a cold section.
     pub fn cold(&self, section: SectionId) -> Option<Part> {
         let number = section.number();
-        self.cold.iter().find(|(n, _)| *n == number).map(|(_, part)| *part)
+        self.cold
+            .iter()
+            .find(|(n, _)| *n == number)
+            .map(|(_, part)| *part)
     }
 }
 
@@ -119,15 +128,24 @@ pub fn encode(
 ) -> Result<Artifact, ImageError> {
     let mut blob = Vec::new();
     let append = |blob: &mut Vec<u8>, bytes: &[u8]| {
-        let part = Part { offset: blob.len() as u64, length: bytes.len() as u64 };
+        let part = Part {
+            offset: blob.len() as u64,
+            length: bytes.len() as u64,
+        };
         blob.extend_from_slice(bytes);
         part
     };
-    let hot: Vec<Part> = indexes.iter().map(|(_, _, w)| append(&mut blob, &w.hot)).collect();
+    let hot: Vec<Part> = indexes
+        .iter()
+        .map(|(_, _, w)| append(&mut blob, &w.hot))
+        .collect();
     let mut layers = Vec::with_capacity(indexes.len());
     for ((layer, index, wire), hot) in indexes.iter().zip(hot) {
-        let cold =
-            wire.cold.iter().map(|(id, bytes)| (id.number(), append(&mut blob, bytes))).collect();
+        let cold = wire
+            .cold
+            .iter()
+            .map(|(id, bytes)| (id.number(), append(&mut blob, bytes)))
+            .collect();
         layers.push(LayerParts {
             layer: layer.to_string(),
             index: index.to_string(),
@@ -136,9 +154,14 @@ pub fn encode(
         });
     }
     let blob_digest = Digest::of(&blob);
-    let table = Table { blob: blob_digest.to_string(), size: blob.len() as u64, layers };
-    let table = serde_json::to_string(&table)
-        .map_err(|e| ImageError::Artifact { message: e.to_string() })?;
+    let table = Table {
+        blob: blob_digest.to_string(),
+        size: blob.len() as u64,
+        layers,
+    };
+    let table = serde_json::to_string(&table).map_err(|e| ImageError::Artifact {
+        message: e.to_string(),
+    })?;
     let (digest, size, media_type) = subject;
     let manifest = serde_json::json!({
         "schemaVersion": 2,
@@ -157,7 +180,12 @@ pub fn encode(
         "subject": { "mediaType": media_type, "digest": digest.to_string(), "size": size },
         "annotations": { TABLE_ANNOTATION: table },
     });
-    let manifest = serde_json::to_vec(&manifest)
-        .map_err(|e| ImageError::Artifact { message: e.to_string() })?;
-    Ok(Artifact { blob, blob_digest, manifest })
+    let manifest = serde_json::to_vec(&manifest).map_err(|e| ImageError::Artifact {
+        message: e.to_string(),
+    })?;
+    Ok(Artifact {
+        blob,
+        blob_digest,
+        manifest,
+    })
 }

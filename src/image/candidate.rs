@@ -36,18 +36,26 @@ pub async fn collect(
     layers: &[LayerDescriptor],
     wanted: &[bool],
 ) -> Offers {
-    let mut offers: Offers =
-        layers.iter().map(|_| Err("no index is attached to the image".to_owned())).collect();
+    let mut offers: Offers = layers
+        .iter()
+        .map(|_| Err("no index is attached to the image".to_owned()))
+        .collect();
     for referrer in referrers.iter().take(ARTIFACT_LIMIT) {
         let table = match table(source, referrer).await {
             Ok(table) => table,
             Err(reason) => {
-                refuse(&mut offers, wanted, &format!("artifact {}: {reason}", referrer.digest()));
+                refuse(
+                    &mut offers,
+                    wanted,
+                    &format!("artifact {}: {reason}", referrer.digest()),
+                );
                 continue;
             }
         };
         let missing: Vec<usize> = (0..layers.len())
-            .filter(|n| wanted[*n] && offers[*n].is_err() && table.layer(layers[*n].digest).is_some())
+            .filter(|n| {
+                wanted[*n] && offers[*n].is_err() && table.layer(layers[*n].digest).is_some()
+            })
             .collect();
         read_hot(source, &table, layers, &missing, &mut offers).await;
     }
@@ -55,7 +63,11 @@ pub async fn collect(
 }
 
 fn refuse(offers: &mut Offers, wanted: &[bool], reason: &str) {
-    for (offer, _) in offers.iter_mut().zip(wanted).filter(|(o, wanted)| **wanted && o.is_err()) {
+    for (offer, _) in offers
+        .iter_mut()
+        .zip(wanted)
+        .filter(|(o, wanted)| **wanted && o.is_err())
+    {
         *offer = Err(reason.to_owned());
     }
 }
@@ -91,15 +103,27 @@ async fn read_hot(
     missing: &[usize],
     offers: &mut Offers,
 ) {
-    let rows: Vec<(usize, &LayerParts)> =
-        missing.iter().filter_map(|n| Some((*n, table.layer(layers[*n].digest)?))).collect();
+    let rows: Vec<(usize, &LayerParts)> = missing
+        .iter()
+        .filter_map(|n| Some((*n, table.layer(layers[*n].digest)?)))
+        .collect();
     let Some(start) = rows.iter().map(|(_, row)| row.hot.offset).min() else {
         return;
     };
-    let end = rows.iter().map(|(_, row)| row.hot.offset + row.hot.length).max().unwrap_or(start);
+    let end = rows
+        .iter()
+        .map(|(_, row)| row.hot.offset + row.hot.length)
+        .max()
+        .unwrap_or(start);
     let fetched = match table.blob.parse() {
         Ok(digest) => source
-            .blob_range(BlobRef { digest, size: table.size }, start..end)
+            .blob_range(
+                BlobRef {
+                    digest,
+                    size: table.size,
+                },
+                start..end,
+            )
             .await
             .map_err(|e| e.to_string()),
         Err(_) => Err(format!("{} is no digest", table.blob)),
@@ -136,9 +160,21 @@ fn accept(
         return Err("it is not the index of a layer".to_owned());
     }
     let facts = [
-        ("layer", index.layer_digest().to_string(), layer.digest.to_string()),
-        ("diff ID", index.diff_id().to_string(), layer.diff_id.to_string()),
-        ("compressed size", index.compressed_size().to_string(), layer.size.to_string()),
+        (
+            "layer",
+            index.layer_digest().to_string(),
+            layer.digest.to_string(),
+        ),
+        (
+            "diff ID",
+            index.diff_id().to_string(),
+            layer.diff_id.to_string(),
+        ),
+        (
+            "compressed size",
+            index.compressed_size().to_string(),
+            layer.size.to_string(),
+        ),
         (
             "compression",
             format!("{:?}", index.compression()),
@@ -150,8 +186,17 @@ fn accept(
             return Err(format!("its {what} is {has}, the image has {expected}"));
         }
     }
-    let checkpoints =
-        row.cold(SectionId::Checkpoints).map(|part| (part.offset, part.length));
-    let place = ArtifactPlace { blob: table.blob.clone(), size: table.size, checkpoints };
-    Ok(Candidate { bytes, identity, place })
+    let checkpoints = row
+        .cold(SectionId::Checkpoints)
+        .map(|part| (part.offset, part.length));
+    let place = ArtifactPlace {
+        blob: table.blob.clone(),
+        size: table.size,
+        checkpoints,
+    };
+    Ok(Candidate {
+        bytes,
+        identity,
+        place,
+    })
 }

@@ -68,12 +68,11 @@ pub fn select(
     bytes: &[u8],
     platform: &Platform,
 ) -> Result<(Digest, u64), ImageError> {
-    let index: ImageIndex =
-        serde_json::from_slice(bytes).map_err(|e| ImageError::Document {
-            reference: reference.to_owned(),
-            document: "image index",
-            message: e.to_string(),
-        })?;
+    let index: ImageIndex = serde_json::from_slice(bytes).map_err(|e| ImageError::Document {
+        reference: reference.to_owned(),
+        document: "image index",
+        message: e.to_string(),
+    })?;
     let mut offered = Vec::new();
     let mut best = None;
     for descriptor in index.manifests() {
@@ -97,7 +96,11 @@ pub fn select(
             continue;
         };
         if best.as_ref().is_none_or(|(least, _, _)| distance < *least) {
-            best = Some((distance, parse_digest(reference, &descriptor.digest().to_string())?, descriptor.size()));
+            best = Some((
+                distance,
+                parse_digest(reference, &descriptor.digest().to_string())?,
+                descriptor.size(),
+            ));
         }
     }
     match best {
@@ -117,10 +120,12 @@ pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument,
         document: "manifest",
         message,
     };
-    let manifest: ImageManifest =
-        serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+    let manifest: ImageManifest = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
     if manifest.schema_version() != 2 {
-        return Err(bad(format!("schema version {} is not 2", manifest.schema_version())));
+        return Err(bad(format!(
+            "schema version {} is not 2",
+            manifest.schema_version()
+        )));
     }
     if manifest.layers().len() > LAYER_LIMIT {
         return Err(bad(format!(
@@ -131,9 +136,14 @@ pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument,
     if let Some(kind) = manifest.artifact_type()
         && !matches!(kind, MediaType::EmptyJSON)
         && !is_manifest(&kind.to_string())
-        && manifest.layers().iter().all(|l| compression(&l.media_type().to_string()).is_none())
+        && manifest
+            .layers()
+            .iter()
+            .all(|l| compression(&l.media_type().to_string()).is_none())
     {
-        return Err(bad(format!("it is an artifact of type {kind}, not an image")));
+        return Err(bad(format!(
+            "it is an artifact of type {kind}, not an image"
+        )));
     }
     let config = manifest.config();
     let mut layers = Vec::with_capacity(manifest.layers().len());
@@ -145,7 +155,10 @@ pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument,
         });
     }
     Ok(ManifestDocument {
-        config: (parse_digest(reference, &config.digest().to_string())?, config.size()),
+        config: (
+            parse_digest(reference, &config.digest().to_string())?,
+            config.size(),
+        ),
         layers,
     })
 }

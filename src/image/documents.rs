@@ -53,7 +53,10 @@ pub async fn manifest(query: &Query) -> Result<FoundManifest, ImageError> {
         return Err(ImageError::Document {
             reference: query.reference.clone(),
             document: "manifest",
-            message: format!("media type {:?} is not an image manifest", manifest.media_type),
+            message: format!(
+                "media type {:?} is not an image manifest",
+                manifest.media_type
+            ),
         });
     }
     Ok(FoundManifest {
@@ -76,7 +79,14 @@ pub async fn with_config(
     let (config_digest, size) = manifest.document.config;
     let config_bytes = match images.blob(config_digest) {
         Some(bytes) => bytes,
-        None => query.source.blob(BlobRef { digest: config_digest, size }).await?.to_vec(),
+        None => query
+            .source
+            .blob(BlobRef {
+                digest: config_digest,
+                size,
+            })
+            .await?
+            .to_vec(),
     };
     let (config, layers) =
         document::parse_config(&query.reference, &manifest.document, &config_bytes)?;
@@ -95,7 +105,11 @@ pub async fn with_config(
 fn check_platform(query: &Query, config: &ImageConfiguration) -> Result<(), ImageError> {
     let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
     let variant = config.variant().as_deref();
-    if query.platform.distance(&os, &architecture, variant).is_some() {
+    if query
+        .platform
+        .distance(&os, &architecture, variant)
+        .is_some()
+    {
         return Ok(());
     }
     Err(ImageError::NoPlatform {

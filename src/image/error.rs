@@ -128,7 +128,14 @@ impl ImageError {
 }
 
 /// Gives a closure that turns an I/O error on `path` into an [`ImageError`].
-pub fn on_file(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> ImageError {
+pub fn on_file(
+    action: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(io::Error) -> ImageError {
     let path = path.to_path_buf();
-    move |source| ImageError::File { action, path, source }
+    move |source| ImageError::File {
+        action,
+        path,
+        source,
+    }
 }

@@ -29,7 +29,9 @@ pub struct IndexStore {
 impl IndexStore {
     /// The store below `root`; its directories are created as they are needed.
     pub fn new(root: &Path) -> Self {
-        IndexStore { directory: root.join("indexes") }
+        IndexStore {
+            directory: root.join("indexes"),
+        }
     }
 
     /// The index of a layer in that scope, if it is there and can be read.
@@ -96,7 +98,8 @@ impl IndexStore {
 
     /// The merged index with that identity.
     pub fn load_merged(&self, digest: Digest) -> Option<Index> {
-        self.open(&self.merged_path(digest)).filter(|index| index.digest() == digest)
+        self.open(&self.merged_path(digest))
+            .filter(|index| index.digest() == digest)
     }
 
     /// Keeps a merged index under its identity.
@@ -122,8 +125,10 @@ impl IndexStore {
     /// Where the kernel refuses.
     pub fn retain(&self, keep: &[LayerKey], keep_merged: &[Digest]) -> Result<(), ImageError> {
         let stems: Vec<PathBuf> = keep.iter().map(|key| self.stem(key)).collect();
-        let merged: Vec<PathBuf> =
-            keep_merged.iter().map(|d| self.merged_path(*d).with_extension("")).collect();
+        let merged: Vec<PathBuf> = keep_merged
+            .iter()
+            .map(|d| self.merged_path(*d).with_extension(""))
+            .collect();
         for file in files(&self.directory) {
             let stem = file.with_extension("");
             if file.starts_with(self.directory.join("condemned")) {
@@ -172,13 +177,18 @@ impl IndexStore {
     }
 
     fn merged_path(&self, digest: Digest) -> PathBuf {
-        self.directory.join("merged").join(digest.hex()).with_extension("index")
+        self.directory
+            .join("merged")
+            .join(digest.hex())
+            .with_extension("index")
     }
 }
 
 /// The sections that are not needed before a mount.
 fn cold() -> impl Iterator<Item = SectionId> {
-    SectionId::ALL.into_iter().filter(|section| section.is_cold())
+    SectionId::ALL
+        .into_iter()
+        .filter(|section| section.is_cold())
 }
 
 fn unreadable(path: &Path) -> ImageError {

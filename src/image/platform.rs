@@ -81,10 +81,14 @@ impl FromStr for Platform {
     type Err = PlatformError;
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
-        let error = || PlatformError { text: text.to_owned() };
+        let error = || PlatformError {
+            text: text.to_owned(),
+        };
         let parts: Vec<&str> = text.split('/').collect();
         let is_word = |p: &&str| {
-            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            !p.is_empty()
+                && p.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         if !parts.iter().all(is_word) {
             return Err(error());
@@ -152,8 +156,14 @@ mod tests {
 
     #[test]
     fn a_newer_amd64_level_is_taken_only_when_asked_for() {
-        assert_eq!(platform("amd64").distance("linux", "amd64", Some("v3")), None);
-        assert_eq!(platform("amd64/v3").distance("linux", "amd64", None), Some(2));
+        assert_eq!(
+            platform("amd64").distance("linux", "amd64", Some("v3")),
+            None
+        );
+        assert_eq!(
+            platform("amd64/v3").distance("linux", "amd64", None),
+            Some(2)
+        );
     }
 
     #[test]

@@ -65,7 +65,10 @@ impl Publisher {
         let documents = documents::with_config(&self.images, query, &manifest).await?;
         let mut layers = Vec::with_capacity(documents.layers.len());
         for layer in &documents.layers {
-            layers.push(self.build_layer(query, layer, options, on_bytes.clone()).await?);
+            layers.push(
+                self.build_layer(query, layer, options, on_bytes.clone())
+                    .await?,
+            );
         }
         Ok((documents, layers))
     }
@@ -84,18 +87,33 @@ impl Publisher {
         if let Some(index) = known {
             on_bytes(layer.size);
             let (stream_only, warnings) = (None, Vec::new());
-            return Ok(IndexedLayer { descriptor: layer.clone(), index, stream_only, warnings });
+            return Ok(IndexedLayer {
+                descriptor: layer.clone(),
+                index,
+                stream_only,
+                warnings,
+            });
         }
-        let blob = BlobRef { digest: layer.digest, size: layer.size };
+        let blob = BlobRef {
+            digest: layer.digest,
+            size: layer.size,
+        };
         let blob = source_blob(&query.source, blob)?;
-        let (built, Discard) =
-            self.arrivals.index(layer, blob, options, Discard, on_bytes).await?;
+        let (built, Discard) = self
+            .arrivals
+            .index(layer, blob, options, Discard, on_bytes)
+            .await?;
         let index = self.indexes.store(&key, &built.bytes)?;
         Ok(IndexedLayer {
             descriptor: layer.clone(),
             index,
             stream_only: built.stream_only.map(|reason| reason.to_string()),
-            warnings: built.warnings.first.iter().map(ToString::to_string).collect(),
+            warnings: built
+                .warnings
+                .first
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         })
     }
 
@@ -117,23 +135,45 @@ impl Publisher {
         let repository = reference.repository();
         let mut indexes = Vec::new();
         for layer in layers.iter().filter(|layer| layer.stream_only.is_none()) {
-            let wire = wire::encode(layer.index.as_bytes())
-                .map_err(|e| ImageError::Artifact { message: e.to_string() })?;
+            let wire = wire::encode(layer.index.as_bytes()).map_err(|e| ImageError::Artifact {
+                message: e.to_string(),
+            })?;
             indexes.push((layer.descriptor.digest, layer.index.digest(), wire));
         }
-        let subject = (documents.manifest, documents.manifest_size, documents.manifest_type.as_str());
+        let subject = (
+            documents.manifest,
+            documents.manifest_size,
+            documents.manifest_type.as_str(),
+        );
         let artifact = artifact::encode(subject, &indexes)?;
         let digest = Digest::of(&artifact.manifest);
         let (size, count) = (artifact.blob.len() as u64, indexes.len());
-        let attached = client.referrers(repository, documents.manifest, Some(ARTIFACT_TYPE)).await?;
-        if attached.iter().any(|d| d.digest().to_string() == digest.to_string()) {
-            return Ok(Published { artifact: digest, size, layers: count, was_there: true });
+        let attached = client
+            .referrers(repository, documents.manifest, Some(ARTIFACT_TYPE))
+            .await?;
+        if attached
+            .iter()
+            .any(|d| d.digest().to_string() == digest.to_string())
+        {
+            return Ok(Published {
+                artifact: digest,
+                size,
+                layers: count,
+                was_there: true,
+            });
         }
         for blob in [Bytes::from(artifact.blob), Bytes::from_static(EMPTY_CONFIG)] {
             client.upload_blob(repository, blob).await?;
         }
         let media_type = "application/vnd.oci.image.manifest.v1+json";
-        client.push_referrer(repository, media_type, Bytes::from(artifact.manifest)).await?;
-        Ok(Published { artifact: digest, size, layers: count, was_there: false })
+        client
+            .push_referrer(repository, media_type, Bytes::from(artifact.manifest))
+            .await?;
+        Ok(Published {
+            artifact: digest,
+            size,
+            layers: count,
+            was_there: false,
+        })
     }
 }

@@ -25,7 +25,11 @@ pub struct Puller {
 impl Puller {
     /// A puller into that cache and those indexes.
     pub fn new(cache: Cache, indexes: IndexStore) -> Self {
-        Puller { cache, indexes, arrivals: Arrivals::default() }
+        Puller {
+            cache,
+            indexes,
+            arrivals: Arrivals::default(),
+        }
     }
 
     /// Pulls a layer whole; afterwards its index is trusted and its content in the cache, as far
@@ -41,9 +45,13 @@ impl Puller {
         on_bytes: OnBytes,
     ) -> Result<(), ImageError> {
         let key = LayerKey::trusted(layer.digest);
-        let sink = Writing { writer: self.cache.writer(&key)? };
-        let (built, sink) =
-            self.arrivals.index(layer, blob, IndexOptions::default(), sink, on_bytes).await?;
+        let sink = Writing {
+            writer: self.cache.writer(&key)?,
+        };
+        let (built, sink) = self
+            .arrivals
+            .index(layer, blob, IndexOptions::default(), sink, on_bytes)
+            .await?;
         for warning in &built.warnings.first {
             tracing::warn!(layer = %layer.digest, "{warning}");
         }
@@ -66,6 +74,9 @@ struct Writing {
 
 impl StreamSink for Writing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.writer.append(bytes).map(|_| ()).map_err(io::Error::other)
+        self.writer
+            .append(bytes)
+            .map(|_| ())
+            .map_err(io::Error::other)
     }
 }

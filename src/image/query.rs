@@ -29,9 +29,11 @@ pub struct Query {
 /// Where a layout directory has no such blob.
 pub fn source_blob(source: &ImageSource, blob: BlobRef) -> Result<Arc<dyn Blob>, ImageError> {
     Ok(match source {
-        ImageSource::Registry { client, reference } => {
-            Arc::new(RemoteBlob::new(client.clone(), reference.repository().clone(), blob))
-        }
+        ImageSource::Registry { client, reference } => Arc::new(RemoteBlob::new(
+            client.clone(),
+            reference.repository().clone(),
+            blob,
+        )),
         ImageSource::Layout { layout, .. } => {
             let path = layout.dir().join("blobs/sha256").join(blob.digest.hex());
             Arc::new(FileBlob::open(&path)?)

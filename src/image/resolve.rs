@@ -85,7 +85,9 @@ impl Resolver {
             return Ok(known);
         }
         let (documents, referrers) = self.documents(query).await?;
-        let layers = self.layers(query, &documents, &referrers, true, observer).await?;
+        let layers = self
+            .layers(query, &documents, &referrers, true, observer)
+            .await?;
         let layers = layers.into_iter().map(|l| l.map_err(ImageError::Worker));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let merged = self.merge(query, &layers, observer)?;
@@ -109,21 +111,37 @@ impl Resolver {
         &self,
         query: &Query,
         observer: &Arc<dyn Observer>,
-    ) -> Result<(Digest, Vec<(LayerDescriptor, Result<ResolvedLayer, String>)>), ImageError> {
+    ) -> Result<
+        (
+            Digest,
+            Vec<(LayerDescriptor, Result<ResolvedLayer, String>)>,
+        ),
+        ImageError,
+    > {
         if let Some(known) = self.known(query) {
             let manifest = parse(&query.reference, &known.record.manifest)?;
-            let layers = known.layers.into_iter().map(|l| (l.descriptor.clone(), Ok(l)));
+            let layers = known
+                .layers
+                .into_iter()
+                .map(|l| (l.descriptor.clone(), Ok(l)));
             return Ok((manifest, layers.collect()));
         }
         let (documents, referrers) = self.documents(query).await?;
-        let layers = self.layers(query, &documents, &referrers, false, observer).await?;
-        Ok((documents.manifest, documents.layers.into_iter().zip(layers).collect()))
+        let layers = self
+            .layers(query, &documents, &referrers, false, observer)
+            .await?;
+        Ok((
+            documents.manifest,
+            documents.layers.into_iter().zip(layers).collect(),
+        ))
     }
 
     /// The image as the root knows it, where everything that a mount needs is still there and
     /// the policy accepts it.
     pub fn known(&self, query: &Query) -> Option<ResolvedImage> {
-        let record = self.images.find(&query.reference, &query.platform.to_string())?;
+        let record = self
+            .images
+            .find(&query.reference, &query.platform.to_string())?;
         let manifest_bytes = self.images.blob(record.manifest.parse().ok()?)?;
         let config_bytes = self.images.blob(record.config.parse().ok()?)?;
         let manifest = document::parse_manifest(&query.reference, &manifest_bytes).ok()?;
@@ -139,13 +157,24 @@ impl Resolver {
             if index.digest().to_string() != decision.index || key.layer != descriptor.digest {
                 return None;
             }
-            layers.push(ResolvedLayer { descriptor, key, index, decision: decision.clone() });
+            layers.push(ResolvedLayer {
+                descriptor,
+                key,
+                index,
+                decision: decision.clone(),
+            });
         }
         if layers.len() != manifest.layers.len() {
             return None;
         }
         let merged = self.indexes.load_merged(record.merged.parse().ok()?)?;
-        Some(ResolvedImage { record, config_bytes, config, layers, merged })
+        Some(ResolvedImage {
+            record,
+            config_bytes,
+            config,
+            layers,
+            merged,
+        })
     }
 
     /// Manifest, config and the list of index artifacts; the last two travel together.
@@ -156,14 +185,19 @@ impl Resolver {
         let (documents, referrers) = tokio::join!(config, referrers);
         let documents = documents?;
         self.images.put_blob(manifest.digest, &manifest.bytes)?;
-        self.images.put_blob(documents.config_digest, &documents.config_bytes)?;
+        self.images
+            .put_blob(documents.config_digest, &documents.config_bytes)?;
         Ok((documents, referrers))
     }
 
     /// The image's index artifacts. A registry that cannot list them has none to offer; a start
     /// never fails for it.
     async fn referrers(&self, query: &Query, manifest: Digest) -> Vec<Descriptor> {
-        match query.source.referrers(manifest, Some(artifact::ARTIFACT_TYPE)).await {
+        match query
+            .source
+            .referrers(manifest, Some(artifact::ARTIFACT_TYPE))
+            .await
+        {
             Ok(referrers) => referrers,
             Err(error) => {
                 tracing::warn!(reference = query.reference, %error, "referrers cannot be listed");
@@ -182,8 +216,11 @@ impl Resolver {
         pull: bool,
         observer: &Arc<dyn Observer>,
     ) -> Result<Vec<Result<ResolvedLayer, String>>, ImageError> {
-        let local: Vec<Option<ResolvedLayer>> =
-            documents.layers.iter().map(|layer| self.local(layer)).collect();
+        let local: Vec<Option<ResolvedLayer>> = documents
+            .layers
+            .iter()
+            .map(|layer| self.local(layer))
+            .collect();
         let wanted: Vec<bool> = local.iter().map(Option::is_none).collect();
         let mut offers = match query.policy {
             _ if !wanted.contains(&true) => Vec::new(),
@@ -204,13 +241,19 @@ impl Resolver {
             });
         }
         for (layer, reason) in documents.layers.iter().zip(&found).filter_map(|(l, f)| {
-            f.as_ref().err().filter(|_| !referrers.is_empty()).map(|reason| (l, reason))
+            f.as_ref()
+                .err()
+                .filter(|_| !referrers.is_empty())
+                .map(|reason| (l, reason))
         }) {
             let digest = layer.digest;
-            observer.warn(format!("layer {digest} has no usable index: {reason}; it is pulled whole"));
+            observer.warn(format!(
+                "layer {digest} has no usable index: {reason}; it is pulled whole"
+            ));
         }
         if pull {
-            self.pull_missing(query, documents, &mut found, observer).await?;
+            self.pull_missing(query, documents, &mut found, observer)
+                .await?;
         }
         Ok(found)
     }
@@ -230,7 +273,12 @@ impl Resolver {
             reason: None,
             artifact: None,
         };
-        Some(ResolvedLayer { descriptor: layer.clone(), key, index, decision })
+        Some(ResolvedLayer {
+            descriptor: layer.clone(),
+            key,
+            index,
+            decision,
+        })
     }
 
     /// Keeps a candidate under the repository's own scope.
@@ -242,12 +290,19 @@ impl Resolver {
     ) -> Result<Result<ResolvedLayer, String>, ImageError> {
         if self.indexes.is_condemned(candidate.identity) {
             let identity = candidate.identity;
-            return Ok(Err(format!("index {identity} was found to contradict its layer")));
+            return Ok(Err(format!(
+                "index {identity} was found to contradict its layer"
+            )));
         }
         let repository = query.source.scope();
-        let scope =
-            Scope::Untrusted { repository: repository.clone(), index: candidate.identity };
-        let key = LayerKey { scope, layer: layer.digest };
+        let scope = Scope::Untrusted {
+            repository: repository.clone(),
+            index: candidate.identity,
+        };
+        let key = LayerKey {
+            scope,
+            layer: layer.digest,
+        };
         let index = self.indexes.store(&key, &candidate.bytes)?;
         let decision = LayerDecision {
             layer: layer.digest.to_string(),
@@ -257,7 +312,12 @@ impl Resolver {
             reason: None,
             artifact: Some(candidate.place),
         };
-        Ok(Ok(ResolvedLayer { descriptor: layer.clone(), key, index, decision }))
+        Ok(Ok(ResolvedLayer {
+            descriptor: layer.clone(),
+            key,
+            index,
+            decision,
+        }))
     }
 
     async fn pull_missing(
@@ -274,12 +334,17 @@ impl Resolver {
                 missing.push(layer);
             }
         }
-        missing.iter().for_each(|layer| observer.pulling(layer.size));
+        missing
+            .iter()
+            .for_each(|layer| observer.pulling(layer.size));
         let pulls = missing.iter().map(|layer| {
             let observer = observer.clone();
             let on_bytes: OnBytes = Arc::new(move |bytes| observer.pulled(bytes));
             async move {
-                let blob = BlobRef { digest: layer.digest, size: layer.size };
+                let blob = BlobRef {
+                    digest: layer.digest,
+                    size: layer.size,
+                };
                 let blob = source_blob(&query.source, blob)?;
                 self.puller.pull(layer, blob, on_bytes).await
             }
@@ -305,7 +370,10 @@ impl Resolver {
     ) -> Result<Index, ImageError> {
         let indexes: Vec<Index> = layers.iter().map(|layer| layer.index.clone()).collect();
         let merged = index_format::merge(&indexes, &Limits::default()).map_err(|error| {
-            ImageError::Merge { reference: query.reference.clone(), message: error.to_string() }
+            ImageError::Merge {
+                reference: query.reference.clone(),
+                message: error.to_string(),
+            }
         })?;
         for warning in &merged.warnings {
             observer.warn(format!("{}: {warning}", query.reference));

@@ -91,7 +91,10 @@ pub struct ImageStore {
 impl ImageStore {
     /// The store below `root`.
     pub fn new(root: &Path) -> Self {
-        ImageStore { images: root.join("images"), blobs: root.join("blobs/sha256") }
+        ImageStore {
+            images: root.join("images"),
+            blobs: root.join("blobs/sha256"),
+        }
     }
 
     /// What is known of a reference on a platform.
@@ -151,7 +154,9 @@ impl ImageStore {
             if concerned.is_empty() {
                 continue;
             }
-            concerned.into_iter().for_each(|decision| decision.repository = None);
+            concerned
+                .into_iter()
+                .for_each(|decision| decision.repository = None);
             self.put(&record)?;
         }
         Ok(())
@@ -163,7 +168,11 @@ impl ImageStore {
     /// Where the kernel refuses.
     pub fn remove_with(&self, key: &LayerKey) -> Result<(), ImageError> {
         for record in self.list() {
-            if record.layers.iter().any(|l| l.key().ok().as_ref() == Some(key)) {
+            if record
+                .layers
+                .iter()
+                .any(|l| l.key().ok().as_ref() == Some(key))
+            {
                 self.remove(&record)?;
             }
         }
@@ -191,7 +200,9 @@ impl ImageStore {
     /// Where the kernel refuses.
     pub fn prune_blobs(&self, records: &[ImageRecord]) -> Result<(), ImageError> {
         let named = |name: &str| {
-            records.iter().any(|r| r.manifest.ends_with(name) || r.config.ends_with(name))
+            records
+                .iter()
+                .any(|r| r.manifest.ends_with(name) || r.config.ends_with(name))
         };
         for entry in fs::read_dir(&self.blobs).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_none_or(|name| !named(name)) {

@@ -23,7 +23,11 @@ pub enum Policy {
 impl Policy {
     /// The default: strict where the user's own reference contains a digest.
     pub fn default_for(user_gave_digest: bool) -> Self {
-        if user_gave_digest { Policy::Strict } else { Policy::Registry }
+        if user_gave_digest {
+            Policy::Strict
+        } else {
+            Policy::Registry
+        }
     }
 }
 
@@ -43,7 +47,9 @@ impl FromStr for Policy {
         match text {
             "registry" => Ok(Policy::Registry),
             "strict" => Ok(Policy::Strict),
-            other => Err(format!("trust policy {other:?} is neither \"registry\" nor \"strict\"")),
+            other => Err(format!(
+                "trust policy {other:?} is neither \"registry\" nor \"strict\""
+            )),
         }
     }
 }

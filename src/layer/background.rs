@@ -259,11 +259,18 @@ impl Fetcher {
 
     /// Sends one request when the gate allows it.
     async fn fetch(&mut self, number: usize, layer: &Arc<Layer>, chunks: Vec<u32>) {
-        let Ok(runs) = layer.runs(chunks.iter().copied(), u64::MAX) else { return };
+        let Ok(runs) = layer.runs(chunks.iter().copied(), u64::MAX) else {
+            return;
+        };
         for run in runs {
-            let permit = layer.gate().enter(Cause::Background, run.compressed_bytes()).await;
+            let permit = layer
+                .gate()
+                .enter(Cause::Background, run.compressed_bytes())
+                .await;
             // Only now, so that no reader waits for something that waits for readers.
-            let claim = layer.flights().claim(run.numbers(), |free| layer.runs(free, u64::MAX));
+            let claim = layer
+                .flights()
+                .claim(run.numbers(), |free| layer.runs(free, u64::MAX));
             let Ok((flights, _)) = claim else { return };
             // Further ones, where others took chunks between, are for the next pass.
             if let Some(flight) = flights.into_iter().next() {
@@ -272,19 +279,17 @@ impl Fetcher {
         }
     }
 
-    fn spawn(
-        &mut self,
-        number: usize,
-        layer: &Arc<Layer>,
-        flight: Flight,
-        permit: Permit,
-    ) {
+    fn spawn(&mut self, number: usize, layer: &Arc<Layer>, flight: Flight, permit: Permit) {
         let chunks = flight.run.numbers().collect();
         let landing = flight.landing();
         let fly = layer.clone().fly(flight, Cause::Background, Some(permit));
         self.running.spawn(async move {
             let (outcome, ()) = futures_util::future::join(Landing::outcome(landing), fly).await;
-            Report { layer: number, chunks, outcome }
+            Report {
+                layer: number,
+                chunks,
+                outcome,
+            }
         });
     }
 

@@ -99,6 +99,9 @@ impl ReadError {
 
     /// The network or the other side kept the bytes away.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, ReadError::Unavailable { .. } | ReadError::Checkpoints { .. })
+        matches!(
+            self,
+            ReadError::Unavailable { .. } | ReadError::Checkpoints { .. }
+        )
     }
 }

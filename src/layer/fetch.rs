@@ -108,10 +108,23 @@ impl Layer {
             }
         };
         let (layer, run) = (self.clone(), run.clone());
-        let job = DecodeJob { layer, cause, run, bytes, window, checkpoints };
-        let decoded = self.resources().runtime.spawn_blocking(move || job.run()).await;
+        let job = DecodeJob {
+            layer,
+            cause,
+            run,
+            bytes,
+            window,
+            checkpoints,
+        };
+        let decoded = self
+            .resources()
+            .runtime
+            .spawn_blocking(move || job.run())
+            .await;
         drop(idle);
-        decoded.map_err(|_| ReadError::Stopping { layer: self.digest() })
+        decoded.map_err(|_| ReadError::Stopping {
+            layer: self.digest(),
+        })
     }
 
     /// The bytes right before a run, where they are in the cache or in memory.
@@ -147,16 +160,23 @@ impl Layer {
             let load = tokio::time::timeout(after, self.checkpoint_source().load());
             load.await.unwrap_or_else(|_| {
                 let blob = format!("the checkpoints of {}", self.digest());
-                Err(BlobError::TimedOut { blob, range: 0..0, after }.into())
+                Err(BlobError::TimedOut {
+                    blob,
+                    range: 0..0,
+                    after,
+                }
+                .into())
             })
         };
         let loaded = self.loaded_checkpoints().get_or_try_init(|| async {
             let retry = |error: &CheckpointError| error.is_retryable();
             let loaded = self.with_retries(cause, load, retry, |_| None).await;
-            loaded.map(Arc::new).map_err(|error| ReadError::Checkpoints {
-                layer: self.digest(),
-                source: Arc::new(error),
-            })
+            loaded
+                .map(Arc::new)
+                .map_err(|error| ReadError::Checkpoints {
+                    layer: self.digest(),
+                    source: Arc::new(error),
+                })
         });
         loaded.await.cloned()
     }
@@ -175,7 +195,9 @@ impl Layer {
         };
         let attempt = || self.request(run, cause, &permit, again);
         let retry = |error: &BlobError| error.is_retryable();
-        let result = self.with_retries(cause, attempt, retry, BlobError::retry_after).await;
+        let result = self
+            .with_retries(cause, attempt, retry, BlobError::retry_after)
+            .await;
         result.map_err(|error| ReadError::Unavailable {
             layer: self.digest(),
             source: Arc::new(error),
@@ -201,12 +223,18 @@ impl Layer {
         let result = match tokio::time::timeout(limit, read).await {
             Ok(Ok(bytes)) if bytes.len() as u64 != length => {
                 let got = bytes.len() as u64;
-                Err(BlobError::Length { blob: self.blob().name(), range, got })
+                Err(BlobError::Length {
+                    blob: self.blob().name(),
+                    range,
+                    got,
+                })
             }
             Ok(result) => result,
-            Err(_) => {
-                Err(BlobError::TimedOut { blob: self.blob().name(), range, after: limit })
-            }
+            Err(_) => Err(BlobError::TimedOut {
+                blob: self.blob().name(),
+                range,
+                after: limit,
+            }),
         };
         match &result {
             Ok(_) => {

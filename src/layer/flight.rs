@@ -29,7 +29,10 @@ pub(super) struct Landing {
 impl Landing {
     pub(super) async fn outcome(mut self) -> Outcome {
         let outcome = self.outcome.wait_for(Option::is_some).await;
-        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Outcome::GivenUp)
+        outcome
+            .ok()
+            .and_then(|outcome| outcome.clone())
+            .unwrap_or(Outcome::GivenUp)
     }
 }
 
@@ -64,7 +67,9 @@ impl Flights {
         let mut free = Vec::new();
         for chunk in chunks {
             match flying.get(&chunk) {
-                Some(outcome) => landings.push(Landing { outcome: outcome.subscribe() }),
+                Some(outcome) => landings.push(Landing {
+                    outcome: outcome.subscribe(),
+                }),
                 None => free.push(chunk),
             }
         }
@@ -74,7 +79,11 @@ impl Flights {
             for chunk in run.numbers() {
                 flying.insert(chunk, outcome.clone());
             }
-            flights.push(Flight { run, outcome, flights: Some(self.clone()) });
+            flights.push(Flight {
+                run,
+                outcome,
+                flights: Some(self.clone()),
+            });
         }
         Ok((flights, landings))
     }
@@ -92,12 +101,18 @@ impl Flights {
 impl Flight {
     /// A flight that nobody else joins: for fetching again what arrived wrong.
     pub(super) fn alone(run: Run) -> Flight {
-        Flight { run, outcome: Arc::new(watch::Sender::new(None)), flights: None }
+        Flight {
+            run,
+            outcome: Arc::new(watch::Sender::new(None)),
+            flights: None,
+        }
     }
 
     /// Where to wait for the outcome.
     pub(super) fn landing(&self) -> Landing {
-        Landing { outcome: self.outcome.subscribe() }
+        Landing {
+            outcome: self.outcome.subscribe(),
+        }
     }
 
     /// Ends when nobody waits any more.

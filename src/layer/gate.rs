@@ -78,7 +78,13 @@ impl FetchGate {
                 Ok(delivered_before) => {
                     place.leave(true);
                     let (gate, started) = (self.clone(), Instant::now());
-                    return Permit { gate, cause, bytes, started, delivered_before };
+                    return Permit {
+                        gate,
+                        cause,
+                        bytes,
+                        started,
+                        delivered_before,
+                    };
                 }
                 Err(pause) => pause,
             };
@@ -120,7 +126,9 @@ impl State {
 
     fn admit_idle(&mut self, cause: Cause, bytes: u64) -> Result<(), Option<Duration>> {
         if self.demand > 0 {
-            let waited = self.paused_since.map_or(Duration::ZERO, |since| since.elapsed());
+            let waited = self
+                .paused_since
+                .map_or(Duration::ZERO, |since| since.elapsed());
             let left = STARVATION_LIMIT.saturating_sub(waited);
             if self.idle_requests > 0 {
                 return Err(None);
@@ -160,7 +168,11 @@ impl<'a> Place<'a> {
             Cause::Background => {}
         }
         drop(state);
-        Place { gate, cause, waiting: true }
+        Place {
+            gate,
+            cause,
+            waiting: true,
+        }
     }
 
     /// A demand request that was admitted goes on counting: its permit ends it.

@@ -23,15 +23,22 @@ impl Layer {
     /// Whether a part of a leaf is in memory, unverified.
     pub(super) fn holds_part(&self, leaf: u64, part: &Range<u64>) -> bool {
         let parts = self.scratch().parts((self.id(), leaf));
-        parts.iter().any(|(range, _)| range.start <= part.start && part.end <= range.end)
+        parts
+            .iter()
+            .any(|(range, _)| range.start <= part.start && part.end <= range.end)
     }
 
     pub(super) fn chunk(&self, number: u32) -> Result<Chunk, ReadError> {
-        self.index().chunk(number).map_err(|source| self.damaged(source))
+        self.index()
+            .chunk(number)
+            .map_err(|source| self.damaged(source))
     }
 
     pub(super) fn damaged(&self, source: FormatError) -> ReadError {
-        ReadError::Index { layer: self.digest(), source }
+        ReadError::Index {
+            layer: self.digest(),
+            source,
+        }
     }
 }
 

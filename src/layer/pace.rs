@@ -47,7 +47,10 @@ impl Pace {
     }
 
     fn rate(&self) -> Option<f64> {
-        self.samples.iter().map(|sample| sample.rate).reduce(f64::max)
+        self.samples
+            .iter()
+            .map(|sample| sample.rate)
+            .reduce(f64::max)
     }
 
     /// Round trip times bandwidth: the bytes on their way when the link is just full. `None`
@@ -60,13 +63,18 @@ impl Pace {
 
     /// Bytes to ask for in one background request: what is on its way in one round trip.
     pub(super) fn request_bytes(&self) -> u64 {
-        self.product().unwrap_or(FIRST_REQUEST).clamp(MIN_REQUEST, MAX_REQUEST)
+        self.product()
+            .unwrap_or(FIRST_REQUEST)
+            .clamp(MIN_REQUEST, MAX_REQUEST)
     }
 
     /// Bytes that requests nobody waits for may have on their way together: twice what fills
     /// the link, so that it stays full while one request ends and the next one begins.
     pub(super) fn window_bytes(&self) -> u64 {
-        2 * self.product().unwrap_or(FIRST_REQUEST).clamp(MIN_REQUEST, MAX_REQUEST)
+        2 * self
+            .product()
+            .unwrap_or(FIRST_REQUEST)
+            .clamp(MIN_REQUEST, MAX_REQUEST)
     }
 }
 
@@ -99,7 +107,10 @@ mod tests {
         ];
         for (rate, trip, expected) in cases {
             let request = measure(rate, Duration::from_millis(trip)).request_bytes();
-            assert!(expected.contains(&request), "{rate} B/s, {trip} ms: {request}");
+            assert!(
+                expected.contains(&request),
+                "{rate} B/s, {trip} ms: {request}"
+            );
         }
     }
 

@@ -67,7 +67,9 @@ pub(super) fn runs(chunks: Vec<Chunk>, limit: u64) -> Vec<Run> {
         {
             run.chunks.push(chunk);
         } else {
-            runs.push(Run { chunks: vec![chunk] });
+            runs.push(Run {
+                chunks: vec![chunk],
+            });
         }
     }
     runs
@@ -95,7 +97,10 @@ mod tests {
     fn neighbours_share_a_request_up_to_the_limit() {
         let numbers = |limit| -> Vec<Vec<u32>> {
             let chunks = [1, 2, 3, 7, 8, 10].map(chunk).to_vec();
-            runs(chunks, limit).iter().map(|run| run.numbers().collect()).collect()
+            runs(chunks, limit)
+                .iter()
+                .map(|run| run.numbers().collect())
+                .collect()
         };
         assert_eq!(numbers(1000), [vec![1, 2, 3], vec![7, 8], vec![10]]);
         assert_eq!(numbers(201), [vec![1, 2], vec![3], vec![7, 8], vec![10]]);

@@ -68,7 +68,10 @@ impl Layer {
         }
         // A round of one's own fills or condemns every leaf, so something does not hold still.
         let leaf = answer.missing().first().copied().unwrap_or_default();
-        Err(ReadError::Corrupt { layer: self.digest(), leaf })
+        Err(ReadError::Corrupt {
+            layer: self.digest(),
+            leaf,
+        })
     }
 
     /// Fetches the chunks of what is missing, together with whoever fetches them already or,
@@ -117,12 +120,15 @@ impl Layer {
             let runs = self.runs(chunks, u64::MAX)?;
             (runs.into_iter().map(Flight::alone).collect(), Vec::new())
         } else {
-            self.flights().claim(chunks, |free| self.runs(free, MAX_DEMAND_REQUEST))?
+            self.flights()
+                .claim(chunks, |free| self.runs(free, MAX_DEMAND_REQUEST))?
         };
         for flight in flights {
             landings.push(flight.landing());
             let layer = self.shared()?;
-            self.resources().runtime.spawn(layer.fly(flight, Cause::Demand, None));
+            self.resources()
+                .runtime
+                .spawn(layer.fly(flight, Cause::Demand, None));
         }
         Ok(landings)
     }
@@ -132,8 +138,10 @@ impl Layer {
         chunks: impl IntoIterator<Item = u32>,
         limit: u64,
     ) -> Result<Vec<Run>, ReadError> {
-        let chunks: Result<Vec<Chunk>, ReadError> =
-            chunks.into_iter().map(|number| self.chunk(number)).collect();
+        let chunks: Result<Vec<Chunk>, ReadError> = chunks
+            .into_iter()
+            .map(|number| self.chunk(number))
+            .collect();
         Ok(plan::runs(chunks?, limit))
     }
 
@@ -148,7 +156,10 @@ impl Layer {
         let mut corrupt = None;
         answer.fill(|leaf, part, place| {
             let mut runs = decoded.iter();
-            if runs.clone().any(|run| run.verdict(leaf) == Some(Verdict::Wrong)) {
+            if runs
+                .clone()
+                .any(|run| run.verdict(leaf) == Some(Verdict::Wrong))
+            {
                 corrupt.get_or_insert(leaf);
                 return false;
             }
@@ -162,7 +173,10 @@ impl Layer {
             self.fill_divided(leaf, &part, place, held.get(&leaf), decoded)
         });
         match corrupt {
-            Some(leaf) => Err(ReadError::Corrupt { layer: self.digest(), leaf }),
+            Some(leaf) => Err(ReadError::Corrupt {
+                layer: self.digest(),
+                leaf,
+            }),
             None => Ok(()),
         }
     }
@@ -181,7 +195,9 @@ impl Layer {
         let mut parts = held.cloned().unwrap_or_default();
         parts.extend(decoded.iter().flat_map(|run| run.parts_of(&whole)));
         parts.sort_by_key(|(range, _)| range.start);
-        let Some(bytes) = scratch::join(&parts, &whole) else { return false };
+        let Some(bytes) = scratch::join(&parts, &whole) else {
+            return false;
+        };
         if !self.matches(leaf, &bytes) {
             self.counters().count_verification_failures(1);
             self.scratch().forget_parts((self.id(), leaf));
@@ -208,9 +224,13 @@ impl Layer {
     }
 
     async fn fetch_ahead(self: Arc<Self>, ahead: Range<u64>) {
-        let Ok(numbers) = plan::chunks_of(self.index(), &ahead) else { return };
+        let Ok(numbers) = plan::chunks_of(self.index(), &ahead) else {
+            return;
+        };
         for number in numbers {
-            let Ok(chunk) = self.chunk(number) else { return };
+            let Ok(chunk) = self.chunk(number) else {
+                return;
+            };
             if self.flights().contains(number) || !self.lacks(&chunk) {
                 continue;
             }

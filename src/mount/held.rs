@@ -52,7 +52,11 @@ impl KeeperLink {
     /// serves from now on.
     pub fn open(run: &Path, commands: Commands) -> Result<Self, MountError> {
         let socket = connect_or_start(run, &commands)?;
-        let mut link = KeeperLink { run: run.to_path_buf(), commands, socket };
+        let mut link = KeeperLink {
+            run: run.to_path_buf(),
+            commands,
+            socket,
+        };
         link.serve()?;
         Ok(link)
     }
@@ -68,8 +72,20 @@ impl KeeperLink {
         let mut mounts = Vec::new();
         loop {
             match message::receive(self.socket.as_fd())? {
-                (FromKeeper::Held { record, init, connection }, Some(device)) => {
-                    mounts.push(HeldMount { record, init, connection, device });
+                (
+                    FromKeeper::Held {
+                        record,
+                        init,
+                        connection,
+                    },
+                    Some(device),
+                ) => {
+                    mounts.push(HeldMount {
+                        record,
+                        init,
+                        connection,
+                        device,
+                    });
                 }
                 (FromKeeper::Done, _) => return Ok(mounts),
                 (other, _) => return Err(unexpected(&other)),
@@ -79,15 +95,28 @@ impl KeeperLink {
 
     /// Mounts a FUSE file system at `record.directory`.
     pub fn mount(&mut self, record: &MountRecord) -> Result<HeldMount, MountError> {
-        let request = ToKeeper::Mount { record: record.clone() };
+        let request = ToKeeper::Mount {
+            record: record.clone(),
+        };
         message::send(self.socket.as_fd(), &request, None)?;
         match message::receive(self.socket.as_fd())? {
-            (FromKeeper::Held { record, init, connection }, Some(device)) => {
-                Ok(HeldMount { record, init, connection, device })
-            }
-            (FromKeeper::Failed { message }, _) => {
-                Err(MountError::Refused { directory: record.directory.clone(), message })
-            }
+            (
+                FromKeeper::Held {
+                    record,
+                    init,
+                    connection,
+                },
+                Some(device),
+            ) => Ok(HeldMount {
+                record,
+                init,
+                connection,
+                device,
+            }),
+            (FromKeeper::Failed { message }, _) => Err(MountError::Refused {
+                directory: record.directory.clone(),
+                message,
+            }),
             (other, _) => Err(unexpected(&other)),
         }
     }
@@ -109,9 +138,14 @@ impl KeeperLink {
 
     /// True when the keeper has closed the connection, that is, has died.
     pub fn is_gone(&self) -> bool {
-        let mut polled =
-            [rustix::event::PollFd::new(&self.socket, rustix::event::PollFlags::empty())];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut polled = [rustix::event::PollFd::new(
+            &self.socket,
+            rustix::event::PollFlags::empty(),
+        )];
+        let now = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(count) if count > 0)
     }
 
@@ -172,7 +206,10 @@ fn connect_or_start(run: &Path, commands: &Commands) -> Result<OwnedFd, MountErr
                 spawn(run, &commands.keeper)?;
                 spawned = true;
             }
-            #[expect(clippy::disallowed_methods, reason = "another process's listen() has no event")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "another process's listen() has no event"
+            )]
             Err(_) => std::thread::sleep(START_PAUSE),
         }
     }
@@ -195,7 +232,9 @@ fn spawn(run: &Path, command: &[String]) -> Result<(), MountError> {
         .append(true)
         .open(&log_path)
         .map_err(|e| path_error("opening", &log_path, e))?;
-    let log_again = log.try_clone().map_err(|e| path_error("opening", &log_path, e))?;
+    let log_again = log
+        .try_clone()
+        .map_err(|e| path_error("opening", &log_path, e))?;
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir("/")
@@ -206,6 +245,8 @@ fn spawn(run: &Path, command: &[String]) -> Result<(), MountError> {
         .spawn()
         .map_err(|e| path_error("starting", Path::new(program), e))?;
     // The program detaches itself by a second fork and this first process ends at once.
-    child.wait().map_err(|e| path_error("starting", Path::new(program), e))?;
+    child
+        .wait()
+        .map_err(|e| path_error("starting", Path::new(program), e))?;
     Ok(())
 }

@@ -63,7 +63,11 @@ struct Keeper {
 pub fn run(run: &Path) -> Result<(), MountError> {
     let path_error = |action, path: &Path| {
         let path = path.to_path_buf();
-        move |source| MountError::Path { action, path, source }
+        move |source| MountError::Path {
+            action,
+            path,
+            source,
+        }
     };
     let lock_path = run.join(KeeperPaths::LOCK);
     let lock = File::create(&lock_path).map_err(path_error("creating", &lock_path))?;
@@ -128,9 +132,17 @@ impl Keeper {
 
     fn wait(&self, listener: BorrowedFd<'_>) -> io::Result<Ready> {
         let mut polled = vec![PollFd::from_borrowed_fd(listener, PollFlags::IN)];
-        polled.extend(self.connections.iter().map(|c| PollFd::new(c, PollFlags::IN)));
+        polled.extend(
+            self.connections
+                .iter()
+                .map(|c| PollFd::new(c, PollFlags::IN)),
+        );
         // No event is asked of a device: an unmounted one reports an error all the same.
-        polled.extend(self.mounts.values().map(|m| PollFd::new(&m.device, PollFlags::empty())));
+        polled.extend(
+            self.mounts
+                .values()
+                .map(|m| PollFd::new(&m.device, PollFlags::empty())),
+        );
         if let Some(server) = &self.server {
             polled.push(PollFd::new(&server.pidfd, PollFlags::IN));
         }
@@ -152,7 +164,12 @@ impl Keeper {
         let connections = (0..self.connections.len()).filter(|_| next()).collect();
         let gone_mounts = self.mounts.keys().filter(|_| next()).cloned().collect();
         let server_died = next();
-        Ok(Ready { listener, connections, gone_mounts, server_died })
+        Ok(Ready {
+            listener,
+            connections,
+            gone_mounts,
+            server_died,
+        })
     }
 
     /// Handles one message; false when the connection is finished.
@@ -176,11 +193,20 @@ impl Keeper {
         match request {
             ToKeeper::Serve { command } => self.serve(command, socket),
             ToKeeper::Mount { record } => self.mount(record, socket),
-            ToKeeper::Adopt { record, init, connection } => {
+            ToKeeper::Adopt {
+                record,
+                init,
+                connection,
+            } => {
                 let Some(device) = fd else {
                     return fail(socket, "an adopted mount needs its descriptor");
                 };
-                let held = Held { record, init, connection, device };
+                let held = Held {
+                    record,
+                    init,
+                    connection,
+                    device,
+                };
                 self.mounts.insert(held.record.id.clone(), held);
                 done(socket)
             }
@@ -211,11 +237,18 @@ impl Keeper {
 
     fn serve(&mut self, command: Vec<String>, socket: BorrowedFd<'_>) -> Result<(), MountError> {
         let pidfd = socket::peer(socket).and_then(|pid| {
-            Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+            Ok(rustix::process::pidfd_open(
+                pid,
+                rustix::process::PidfdFlags::empty(),
+            )?)
         });
         match pidfd {
             Ok(pidfd) => {
-                self.server = Some(Server { pidfd, command, since: Instant::now() });
+                self.server = Some(Server {
+                    pidfd,
+                    command,
+                    since: Instant::now(),
+                });
                 self.restart = None;
                 done(socket)
             }
@@ -234,7 +267,12 @@ impl Keeper {
             .and_then(|(device, init)| {
                 let connection =
                     device::connection_id(&record.directory).map_err(|error| describe(&error))?;
-                Ok(Held { record, init, connection, device })
+                Ok(Held {
+                    record,
+                    init,
+                    connection,
+                    device,
+                })
             });
         match mounted {
             Ok(held) => {
@@ -264,7 +302,10 @@ impl Keeper {
     }
 
     fn schedule_restart(&mut self, command: Vec<String>) {
-        self.restart = Some(Restart { command, at: Instant::now() + self.back_off });
+        self.restart = Some(Restart {
+            command,
+            at: Instant::now() + self.back_off,
+        });
         self.back_off = (self.back_off * 2).min(BACK_OFF_LIMIT);
     }
 
@@ -288,7 +329,10 @@ impl Keeper {
         let Some((program, arguments)) = restart.command.split_first() else {
             return;
         };
-        let started = Command::new(program).args(arguments).stdin(Stdio::null()).spawn();
+        let started = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .spawn();
         if let Err(error) = &started {
             eprintln!("brisk keeper: starting {program}: {error}");
         }
@@ -321,5 +365,11 @@ fn done(socket: BorrowedFd<'_>) -> Result<(), MountError> {
 }
 
 fn fail(socket: BorrowedFd<'_>, message: &str) -> Result<(), MountError> {
-    message::send(socket, &FromKeeper::Failed { message: message.to_owned() }, None)
+    message::send(
+        socket,
+        &FromKeeper::Failed {
+            message: message.to_owned(),
+        },
+        None,
+    )
 }

@@ -60,7 +60,11 @@ impl Serving {
                 on_end();
             })
             .map_err(|e| failed(e.to_string()))?;
-        Ok(Serving { held, waiting, thread })
+        Ok(Serving {
+            held,
+            waiting,
+            thread,
+        })
     }
 
     /// What is mounted.

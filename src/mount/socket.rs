@@ -23,12 +23,17 @@ pub struct SocketDirectory {
 impl SocketDirectory {
     /// Opens the directory that holds the sockets.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(SocketDirectory { directory: File::open(path)? })
+        Ok(SocketDirectory {
+            directory: File::open(path)?,
+        })
     }
 
     /// A short path of `name` in the directory; valid while `self` lives.
     pub fn path(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
+        PathBuf::from(format!(
+            "/proc/self/fd/{}/{name}",
+            self.directory.as_raw_fd()
+        ))
     }
 }
 
@@ -73,7 +78,10 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
     if bytes.len() > MESSAGE_LIMIT {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("message of {} bytes is above the limit of {MESSAGE_LIMIT}", bytes.len()),
+            format!(
+                "message of {} bytes is above the limit of {MESSAGE_LIMIT}",
+                bytes.len()
+            ),
         ));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -83,7 +91,12 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
         fds = [fd];
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 
@@ -99,7 +112,10 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)>
         RecvFlags::CMSG_CLOEXEC,
     )?;
     if message.flags.contains(ReturnFlags::TRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message above the size limit"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "message above the size limit",
+        ));
     }
     bytes.truncate(message.bytes);
     let mut received = None;

@@ -22,7 +22,10 @@ impl MappedFile {
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         if file.metadata()?.len() == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is empty"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the file is empty",
+            ));
         }
         // SAFETY: the map is read-only and private, and by the contract above nobody writes to
         // or truncates the file while it lives. No safe call maps a file.
@@ -51,6 +54,9 @@ mod tests {
         assert_eq!(map.as_ref(), b"content");
 
         std::fs::write(&path, b"").unwrap();
-        assert_eq!(MappedFile::open(&path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            MappedFile::open(&path).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

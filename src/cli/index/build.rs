@@ -107,9 +107,15 @@ fn with_image(
         let (documents, layers) = built.map_err(image_error)?;
         layers.iter().for_each(say_oddities);
         if push {
-            let published =
-                publisher.push(query, &documents, &layers).await.map_err(image_error)?;
-            let state = if published.was_there { "already attached" } else { "attached" };
+            let published = publisher
+                .push(query, &documents, &layers)
+                .await
+                .map_err(image_error)?;
+            let state = if published.was_there {
+                "already attached"
+            } else {
+                "attached"
+            };
             println!(
                 "{state} {} to {}: {} layers, {} bytes",
                 published.artifact, query.reference, published.layers, published.size
@@ -121,7 +127,10 @@ fn with_image(
 
 fn say_oddities(layer: &IndexedLayer) {
     for warning in &layer.warnings {
-        eprintln!("brisk: warning: layer {}: {warning}", layer.descriptor.digest);
+        eprintln!(
+            "brisk: warning: layer {}: {warning}",
+            layer.descriptor.digest
+        );
     }
     if let Some(reason) = &layer.stream_only {
         eprintln!(
@@ -141,11 +150,13 @@ fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Resu
         eprintln!("brisk: warning: {warning}");
     }
     if let Some(reason) = &built.stream_only {
-        eprintln!("brisk: warning: {} can only be read whole: {reason}", file.display());
+        eprintln!(
+            "brisk: warning: {} can only be read whole: {reason}",
+            file.display()
+        );
     }
-    durable::write_file(&output, &built.bytes).map_err(|error| {
-        CliError::new(format!("writing {}: {error}", output.display()))
-    })?;
+    durable::write_file(&output, &built.bytes)
+        .map_err(|error| CliError::new(format!("writing {}: {error}", output.display())))?;
     println!("{} {}", built.layer_digest, output.display());
     Ok(())
 }
@@ -162,7 +173,9 @@ pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliE
     let compression = indexer::detect(&buffer[..length]);
     let mut layer = LayerIndexer::new(compression, options).map_err(in_file)?;
     while length > 0 {
-        layer.push(&buffer[..length], &mut Discard).map_err(in_file)?;
+        layer
+            .push(&buffer[..length], &mut Discard)
+            .map_err(in_file)?;
         length = input.read(&mut buffer).map_err(on_file)?;
     }
     layer.finish().map_err(in_file)
@@ -171,9 +184,14 @@ pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliE
 fn options(chunk_size: Option<ByteSize>) -> Result<IndexOptions, CliError> {
     let chunk_size = chunk_size.map(|size| size.0);
     if chunk_size.is_some_and(|size| !(4096..=32 << 20).contains(&size)) {
-        return Err(CliError::new("the chunk size must be between 4KiB and 32MiB"));
+        return Err(CliError::new(
+            "the chunk size must be between 4KiB and 32MiB",
+        ));
     }
-    Ok(IndexOptions { chunk_size, ..IndexOptions::default() })
+    Ok(IndexOptions {
+        chunk_size,
+        ..IndexOptions::default()
+    })
 }
 
 fn query(global: &GlobalOptions, image: &ImageOptions, what: &str) -> Result<Query, CliError> {
@@ -183,7 +201,10 @@ fn query(global: &GlobalOptions, image: &ImageOptions, what: &str) -> Result<Que
 }
 
 fn image_error(error: ImageError) -> CliError {
-    CliError { hint: error.hint(), ..because(error) }
+    CliError {
+        hint: error.hint(),
+        ..because(error)
+    }
 }
 
 fn progress_bar() -> ProgressBar {

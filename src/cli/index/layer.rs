@@ -29,7 +29,10 @@ impl IndexedFile {
                 index.compressed_size()
             )));
         }
-        Ok(IndexedFile { index, layer: layer_file })
+        Ok(IndexedFile {
+            index,
+            layer: layer_file,
+        })
     }
 
     /// The index.
@@ -64,8 +67,7 @@ impl IndexedFile {
         let mut decoded: Option<(std::ops::Range<u64>, Vec<u8>)> = None;
         let mut leaf = start / LEAF_SIZE;
         while leaf * LEAF_SIZE < end {
-            let range =
-                leaf * LEAF_SIZE..((leaf + 1) * LEAF_SIZE).min(self.index.stream_size());
+            let range = leaf * LEAF_SIZE..((leaf + 1) * LEAF_SIZE).min(self.index.stream_size());
             let bytes = self.leaf(leaf, range.clone(), &mut decoded)?;
             let from = start.saturating_sub(range.start) as usize;
             let to = (end.min(range.end) - range.start) as usize;
@@ -85,10 +87,15 @@ impl IndexedFile {
         let mut bytes = Vec::with_capacity(LEAF_SIZE as usize);
         let mut position = range.start;
         while position < range.end {
-            if decoded.as_ref().is_none_or(|(have, _)| !have.contains(&position)) {
+            if decoded
+                .as_ref()
+                .is_none_or(|(have, _)| !have.contains(&position))
+            {
                 *decoded = Some(self.chunk(position)?);
             }
-            let Some((have, chunk)) = decoded.as_ref() else { continue };
+            let Some((have, chunk)) = decoded.as_ref() else {
+                continue;
+            };
             let from = (position - have.start) as usize;
             let to = (range.end.min(have.end) - have.start) as usize;
             bytes.extend_from_slice(&chunk[from..to]);
@@ -107,8 +114,10 @@ impl IndexedFile {
     }
 
     fn chunk(&self, position: u64) -> Result<(std::ops::Range<u64>, Vec<u8>), CliError> {
-        let number =
-            self.index.chunk_containing(StreamOffset(position)).map_err(because)?;
+        let number = self
+            .index
+            .chunk_containing(StreamOffset(position))
+            .map_err(because)?;
         let chunk = self.index.chunk(number).map_err(because)?;
         let mut compressed = vec![0; (chunk.compressed.end - chunk.compressed.start) as usize];
         self.layer
@@ -125,8 +134,8 @@ impl IndexedFile {
             bit: chunk.bit,
             stream_length: chunk.stream.end - chunk.stream.start,
         };
-        let bytes = codec::decode_chunk(self.index.compression(), &source, history)
-            .map_err(because)?;
+        let bytes =
+            codec::decode_chunk(self.index.compression(), &source, history).map_err(because)?;
         Ok((chunk.stream, bytes))
     }
 }

@@ -57,7 +57,12 @@ pub fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
     let sections: serde_json::Map<String, serde_json::Value> = SectionId::ALL
         .into_iter()
         .filter(|section| index.has_section(*section))
-        .map(|section| (section.name().to_owned(), index.section_length(section).into()))
+        .map(|section| {
+            (
+                section.name().to_owned(),
+                index.section_length(section).into(),
+            )
+        })
         .collect();
     print_json(&json!({
         "digest": index.digest().to_string(),
@@ -76,7 +81,10 @@ pub fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
 pub fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
     let index = open_index(&arguments.index)?;
     let Some(layer) = &arguments.layer else {
-        println!("{}: sound; without its layer, its truth is not checked", index.digest());
+        println!(
+            "{}: sound; without its layer, its truth is not checked",
+            index.digest()
+        );
         return Ok(());
     };
     let built = index_file(layer, IndexOptions::default())?;
@@ -103,7 +111,11 @@ pub fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
             "{} does not tell the truth about {}: {}",
             arguments.index.display(),
             layer.display(),
-            if same_header { differing.join(", ") } else { "it is of another layer".to_owned() }
+            if same_header {
+                differing.join(", ")
+            } else {
+                "it is of another layer".to_owned()
+            }
         ))
         .hint("build it again with `brisk index build`"));
     }
@@ -125,12 +137,7 @@ pub fn list(arguments: &ListArguments) -> Result<(), CliError> {
     }
 }
 
-fn walk(
-    index: &Index,
-    start: InodeNumber,
-    top: &[u8],
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn walk(index: &Index, start: InodeNumber, top: &[u8], out: &mut impl Write) -> io::Result<()> {
     let mut waiting = vec![(top.to_vec(), start)];
     while let Some((path, number)) = waiting.pop() {
         let inode = index.inode(number).map_err(io::Error::other)?;
@@ -174,7 +181,11 @@ fn print_entry(index: &Index, path: &[u8], inode: &Inode, out: &mut impl Write) 
     out.write_all(if path.is_empty() { b"/" } else { path })?;
     if matches!(inode.kind, FileKind::Symlink | FileKind::ForeignLink) {
         out.write_all(b" -> ")?;
-        out.write_all(index.symlink_target(inode.number).map_err(io::Error::other)?)?;
+        out.write_all(
+            index
+                .symlink_target(inode.number)
+                .map_err(io::Error::other)?,
+        )?;
     }
     if inode.opaque {
         out.write_all(b" (opaque)")?;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use index_format::write::{LayerParts as IndexParts, write};
-use index_format::{ChunkFlags, Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tree};
+use index_format::{Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tree};
 use tokio::runtime::Handle;
 
 use super::{
@@ -86,7 +86,7 @@ fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
             compressed_start: chunk.compressed_start,
             compressed_end: Some(chunk.compressed_end),
             bit: chunk.bit,
-            flags: if chunk.free { ChunkFlags::FREE } else { ChunkFlags::default() },
+            flags: chunk.flags,
             checkpoint: chunk.checkpoint.clone(),
         })
         .collect();

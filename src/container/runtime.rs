@@ -186,6 +186,9 @@ impl Runtime {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        // We read our signals from a descriptor; the container's processes must not
+        // inherit that they are blocked.
+        sys::unblock_signals(&mut command);
         command
     }
 

@@ -14,3 +14,7 @@ pub mod namespace;
 pub mod seccomp;
 pub mod signal;
 pub mod tuning;
+
+mod child_signals;
+
+pub use child_signals::unblock_signals;

@@ -1,7 +1,6 @@
 //! What containers get their images from: the mount service of the root.
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 
 use oci_spec::image::ImageConfiguration;
 
@@ -59,7 +58,7 @@ impl ImageProvider for ServiceImages {
         Ok(AcquiredImage {
             reference: mounted.reference,
             manifest_digest: mounted.manifest,
-            rootfs: PathBuf::from(mounted.directory),
+            rootfs: mounted.directory,
             config,
         })
     }

@@ -189,7 +189,7 @@ impl LayerBook {
             ImageSource::Layout { .. } => String::new(),
         };
         let mut gates = self.gates.lock().expect("no holder of this lock panics");
-        gates.entry(host).or_insert_with(FetchGate::new).clone()
+        gates.entry(host).or_default().clone()
     }
 
     /// Starts fetching the rest of a mount's layers.

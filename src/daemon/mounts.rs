@@ -174,6 +174,10 @@ impl MountBook {
             let _ = self.keeper().forget(&record.id);
             return Err(error);
         }
+        // Before anybody can use the mount: until then a close would wait for a server.
+        if let Err(error) = fuse::settle(&wanted.image.merged, &directory) {
+            tracing::warn!(%error, "settling a mount");
+        }
         self.layers.start_background(&layers, wanted.background);
         Ok(directory)
     }

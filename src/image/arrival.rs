@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn ranges_cover_a_layer_once() {
         assert_eq!(ranges(0).count(), 0);
-        assert_eq!(ranges(1).collect::<Vec<_>>(), [0..1]);
-        assert_eq!(ranges(RANGE).collect::<Vec<_>>(), [0..RANGE]);
+        assert!(ranges(1).eq(std::iter::once(0..1)));
+        assert!(ranges(RANGE).eq(std::iter::once(0..RANGE)));
         assert_eq!(
             ranges(RANGE + 1).collect::<Vec<_>>(),
             [0..RANGE, RANGE..RANGE + 1]

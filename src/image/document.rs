@@ -76,7 +76,7 @@ pub fn select(
     let mut offered = Vec::new();
     let mut best = None;
     for descriptor in index.manifests() {
-        if !is_manifest(&descriptor.media_type().to_string()) {
+        if !is_manifest(descriptor.media_type().as_ref()) {
             continue;
         }
         let Some(found) = descriptor.platform() else {
@@ -98,7 +98,7 @@ pub fn select(
         if best.as_ref().is_none_or(|(least, _, _)| distance < *least) {
             best = Some((
                 distance,
-                parse_digest(reference, &descriptor.digest().to_string())?,
+                parse_digest(reference, descriptor.digest().as_ref())?,
                 descriptor.size(),
             ));
         }
@@ -135,11 +135,11 @@ pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument,
     }
     if let Some(kind) = manifest.artifact_type()
         && !matches!(kind, MediaType::EmptyJSON)
-        && !is_manifest(&kind.to_string())
+        && !is_manifest(kind.as_ref())
         && manifest
             .layers()
             .iter()
-            .all(|l| compression(&l.media_type().to_string()).is_none())
+            .all(|l| compression(l.media_type().as_ref()).is_none())
     {
         return Err(bad(format!(
             "it is an artifact of type {kind}, not an image"
@@ -149,14 +149,14 @@ pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument,
     let mut layers = Vec::with_capacity(manifest.layers().len());
     for layer in manifest.layers() {
         layers.push(ManifestLayer {
-            digest: parse_digest(reference, &layer.digest().to_string())?,
+            digest: parse_digest(reference, layer.digest().as_ref())?,
             size: layer.size(),
             media_type: layer.media_type().to_string(),
         });
     }
     Ok(ManifestDocument {
         config: (
-            parse_digest(reference, &config.digest().to_string())?,
+            parse_digest(reference, config.digest().as_ref())?,
             config.size(),
         ),
         layers,

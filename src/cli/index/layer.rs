@@ -144,7 +144,7 @@ fn zeros(
     mut length: u64,
     give: &mut impl FnMut(&[u8]) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    const ZEROS: [u8; 65536] = [0; 65536];
+    static ZEROS: [u8; 65536] = [0; 65536];
     while length > 0 {
         let step = length.min(ZEROS.len() as u64);
         give(&ZEROS[..step as usize])?;

@@ -51,7 +51,10 @@ impl FaultyBlob {
 
     /// The next reads fail like this, one each.
     pub(crate) fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(faults);
     }
 
     /// From now on every read fails like this; `None` lifts it and wakes hanging reads.
@@ -61,15 +64,28 @@ impl FaultyBlob {
 
     /// Ranges read so far, failed reads included.
     pub(crate) fn reads(&self) -> Vec<Range<u64>> {
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, BlobError> {
         check_range("faulty", &range, self.size())?;
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner).push(range.clone());
-        let queued = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        self.reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(range.clone());
+        let queued = self
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
         let fault = queued.or(*self.standing.borrow());
-        let mut bytes = self.content.slice(range.start as usize..range.end as usize).to_vec();
+        let mut bytes = self
+            .content
+            .slice(range.start as usize..range.end as usize)
+            .to_vec();
         match fault {
             None => {}
             Some(Fault::Error) => return Err(timed_out(range)),
@@ -100,7 +116,11 @@ impl FaultyBlob {
 }
 
 fn timed_out(range: Range<u64>) -> BlobError {
-    BlobError::TimedOut { blob: "faulty".into(), range, after: Duration::ZERO }
+    BlobError::TimedOut {
+        blob: "faulty".into(),
+        range,
+        after: Duration::ZERO,
+    }
 }
 
 impl Blob for FaultyBlob {

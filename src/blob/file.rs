@@ -39,7 +39,11 @@ impl FileBlob {
             range: 0..0,
             source,
         })?;
-        Ok(FileBlob { file: Arc::new(file), path: path.to_path_buf(), size })
+        Ok(FileBlob {
+            file: Arc::new(file),
+            path: path.to_path_buf(),
+            size,
+        })
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, BlobError> {
@@ -47,10 +51,17 @@ impl FileBlob {
         let (file, wanted) = (self.file.clone(), range.clone());
         let read = move || {
             let mut bytes = vec![0; (wanted.end - wanted.start) as usize];
-            file.read_exact_at(&mut bytes, wanted.start).map(|()| Bytes::from(bytes))
+            file.read_exact_at(&mut bytes, wanted.start)
+                .map(|()| Bytes::from(bytes))
         };
-        let read = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other);
-        let failed = |source| BlobError::File { path: self.path.clone(), range, source };
+        let read = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(std::io::Error::other);
+        let failed = |source| BlobError::File {
+            path: self.path.clone(),
+            range,
+            source,
+        };
         read.flatten().map_err(failed)
     }
 }
@@ -96,7 +107,10 @@ mod tests {
         let blob = FileBlob::open(&path).unwrap();
         assert_eq!(blob.size(), 3_000_000);
         assert_eq!(blob.read_at(5..5).await.unwrap().len(), 0);
-        assert_eq!(blob.read_at(999_999..1_500_001).await.unwrap(), content[999_999..1_500_001]);
+        assert_eq!(
+            blob.read_at(999_999..1_500_001).await.unwrap(),
+            content[999_999..1_500_001]
+        );
         let pieces: Vec<_> = blob.stream(17).try_collect().await.unwrap();
         assert_eq!(pieces.concat(), content[17..]);
         for range in [2_999_999..3_000_001, 3_000_001..3_000_001] {
@@ -113,7 +127,12 @@ mod tests {
         let path = directory.path().join("blob");
         std::fs::write(&path, [1; 1000]).unwrap();
         let blob = FileBlob::open(&path).unwrap();
-        std::fs::File::options().write(true).open(&path).unwrap().set_len(500).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(500)
+            .unwrap();
         let read = blob.read_at(400..600).await;
         assert!(matches!(read, Err(BlobError::File { .. })));
     }

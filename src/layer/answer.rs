@@ -18,7 +18,11 @@ impl Answer {
     pub(super) fn new(range: Range<u64>) -> Answer {
         let bytes = vec![0; (range.end - range.start) as usize];
         let missing = plan::leaves_of(&range).collect();
-        Answer { range, bytes, missing }
+        Answer {
+            range,
+            bytes,
+            missing,
+        }
     }
 
     pub(super) fn missing(&self) -> &[u64] {
@@ -39,7 +43,11 @@ impl Answer {
 
     /// The bytes, once nothing is missing.
     pub(super) fn complete(self) -> Result<Vec<u8>, Answer> {
-        if self.missing.is_empty() { Ok(self.bytes) } else { Err(self) }
+        if self.missing.is_empty() {
+            Ok(self.bytes)
+        } else {
+            Err(self)
+        }
     }
 }
 

@@ -78,13 +78,19 @@ fn checkpoint_in(section: &[u8], chunk: &Chunk) -> Result<Vec<u8>, FormatError> 
 }
 
 fn read_record(file: &File, path: &Path, range: &Range<u64>) -> Result<Vec<u8>, CheckpointError> {
-    let failed = |source| CheckpointError::File { path: path.to_path_buf(), source };
+    let failed = |source| CheckpointError::File {
+        path: path.to_path_buf(),
+        source,
+    };
     let length = file.metadata().map_err(failed)?.len();
     if range.start > range.end || range.end > length {
-        return Err(failed(io::Error::other("the record lies outside the section")));
+        return Err(failed(io::Error::other(
+            "the record lies outside the section",
+        )));
     }
     let mut record = vec![0; (range.end - range.start) as usize];
-    file.read_exact_at(&mut record, range.start).map_err(failed)?;
+    file.read_exact_at(&mut record, range.start)
+        .map_err(failed)?;
     Ok(record)
 }
 
@@ -145,7 +151,10 @@ impl FetchedCheckpoints {
         };
         blocking(decode).await.unwrap_or_else(|| {
             let source = io::Error::other("the service is stopping");
-            Err(CheckpointError::File { path: self.path.clone(), source })
+            Err(CheckpointError::File {
+                path: self.path.clone(),
+                source,
+            })
         })
     }
 }
@@ -165,10 +174,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn open_stored(path: &Path, expected: Digest) -> Option<Checkpoints> {
     let bytes = std::fs::read(path).ok()?;
     if Digest::of(&bytes) != expected {
-        tracing::warn!(?path, "stored checkpoints are damaged; they are fetched anew");
+        tracing::warn!(
+            ?path,
+            "stored checkpoints are damaged; they are fetched anew"
+        );
         return None;
     }
-    File::open(path).ok().map(|file| Checkpoints::File(file, path.to_path_buf()))
+    File::open(path)
+        .ok()
+        .map(|file| Checkpoints::File(file, path.to_path_buf()))
 }
 
 /// Stores the section; where the disk does not take it, memory does.

@@ -69,7 +69,11 @@ impl std::fmt::Debug for ClosingState {
 impl ClosingState {
     pub(super) fn new(initial: Closing, hook: OnClosing) -> ClosingState {
         let state = AtomicU8::new(initial as u8);
-        ClosingState { state, closing: Mutex::new(()), hook }
+        ClosingState {
+            state,
+            closing: Mutex::new(()),
+            hook,
+        }
     }
 
     pub(super) fn get(&self) -> Closing {
@@ -91,7 +95,9 @@ impl Layer {
     pub(super) fn check_state(&self) -> Result<(), ReadError> {
         match self.closing() {
             Closing::Unclosed | Closing::Closed => Ok(()),
-            Closing::Poisoned => Err(ReadError::Poisoned { layer: self.digest() }),
+            Closing::Poisoned => Err(ReadError::Poisoned {
+                layer: self.digest(),
+            }),
         }
     }
 
@@ -144,10 +150,15 @@ impl Layer {
             let end = (at + STEP).min(size);
             self.confirm_suspects(at..end);
             let pinned = self.file().pin(at..end);
-            let pinned = pinned.ok_or(CloseError::Incomplete { layer: self.digest() })?;
+            let pinned = pinned.ok_or(CloseError::Incomplete {
+                layer: self.digest(),
+            })?;
             let bytes = &mut buffer[..(end - at) as usize];
             let read = pinned.read_at(at, bytes);
-            read.map_err(|source| CloseError::Disk { layer: self.digest(), source })?;
+            read.map_err(|source| CloseError::Disk {
+                layer: self.digest(),
+                source,
+            })?;
             hasher.update(&*bytes);
             pinned.drop_pages();
             at = end;

@@ -29,7 +29,11 @@ impl ImageContent {
     /// The content of these layers, number 0 first.
     pub fn new(layers: Vec<Arc<Layer>>, resources: Arc<Resources>) -> ImageContent {
         let places = Arc::new(Semaphore::new(MAX_WAITING_READS));
-        ImageContent { layers: layers.into(), resources, places }
+        ImageContent {
+            layers: layers.into(),
+            resources,
+            places,
+        }
     }
 
     /// The image's layers.
@@ -39,7 +43,9 @@ impl ImageContent {
 
     fn layer(&self, number: u32) -> Result<&Arc<Layer>, ReadError> {
         let count = self.layers.len();
-        self.layers.get(number as usize).ok_or(ReadError::NoSuchLayer { number, count })
+        self.layers
+            .get(number as usize)
+            .ok_or(ReadError::NoSuchLayer { number, count })
     }
 
     /// Fills the buffer from the cache; false when something is missing.
@@ -49,9 +55,16 @@ impl ImageContent {
             let start = buffer.len();
             match *piece {
                 Piece::Zeros { length } => buffer.resize(start + length as usize, 0),
-                Piece::Stream { layer, offset, length } => {
+                Piece::Stream {
+                    layer,
+                    offset,
+                    length,
+                } => {
                     buffer.resize(start + length as usize, 0);
-                    if !self.layer(layer)?.try_read(offset.0, &mut buffer[start..])? {
+                    if !self
+                        .layer(layer)?
+                        .try_read(offset.0, &mut buffer[start..])?
+                    {
                         return Ok(false);
                     }
                 }
@@ -65,7 +78,11 @@ impl ImageContent {
         for piece in pieces {
             match *piece {
                 Piece::Zeros { length } => bytes.resize(bytes.len() + length as usize, 0),
-                Piece::Stream { layer, offset, length } => {
+                Piece::Stream {
+                    layer,
+                    offset,
+                    length,
+                } => {
                     let read = self.layer(layer)?.read(offset.0, length).await?;
                     if bytes.is_empty() {
                         bytes = read;
@@ -111,9 +128,13 @@ impl Content for ImageContent {
     fn is_local(&self, pieces: &[Piece]) -> bool {
         pieces.iter().all(|piece| match *piece {
             Piece::Zeros { .. } => true,
-            Piece::Stream { layer, offset, length } => {
-                self.layer(layer).is_ok_and(|layer| layer.is_local(offset.0, length))
-            }
+            Piece::Stream {
+                layer,
+                offset,
+                length,
+            } => self
+                .layer(layer)
+                .is_ok_and(|layer| layer.is_local(offset.0, length)),
         })
     }
 }

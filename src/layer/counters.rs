@@ -108,7 +108,8 @@ impl Counters {
     }
 
     pub(super) fn count_verification_failures(&self, leaves: u64) {
-        self.verification_failures.fetch_add(leaves, Ordering::Relaxed);
+        self.verification_failures
+            .fetch_add(leaves, Ordering::Relaxed);
     }
 
     pub(super) fn count_failed_read(&self) {
@@ -129,6 +130,8 @@ pub(super) struct WaitingRead<'a> {
 
 impl Drop for WaitingRead<'_> {
     fn drop(&mut self) {
-        self.counters.demand_reads_waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counters
+            .demand_reads_waiting
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }

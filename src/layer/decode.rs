@@ -35,13 +35,9 @@ pub(super) fn window_range(start: u64) -> Range<u64> {
     start.saturating_sub(GZIP_WINDOW)..start
 }
 
-/// Whether the stream's last bytes can stand in for a checkpoint. The record of a zstd chunk
-/// also has tables, which no output shows.
-pub(super) fn window_suffices(compression: Compression) -> bool {
-    match compression {
-        Compression::None | Compression::Gzip => true,
-        Compression::Zstd => false,
-    }
+/// Whether the stream's bytes before a chunk can stand in for its checkpoint.
+pub(super) fn window_suffices(chunk: &Chunk) -> bool {
+    chunk.flags.contains(ChunkFlags::WINDOW_SUFFICES)
 }
 
 /// Whether a chunk needs nothing of what is before it.
@@ -76,13 +72,16 @@ impl DecodeJob {
                 }
             }
         }
-        self.layer.counters().count_decoded(self.run.chunks.len() as u64);
+        self.layer
+            .counters()
+            .count_decoded(self.run.chunks.len() as u64);
         decoded
     }
 
     fn decode_chunk(&self, chunk: &Chunk, window: Option<&[u8]>) -> Result<Vec<u8>, String> {
         let base = self.run.compressed().start;
-        let range = (chunk.compressed.start - base) as usize..(chunk.compressed.end - base) as usize;
+        let range =
+            (chunk.compressed.start - base) as usize..(chunk.compressed.end - base) as usize;
         let source = ChunkSource {
             compressed: self.bytes.get(range).ok_or("its bytes did not arrive")?,
             bit: chunk.bit,
@@ -92,9 +91,11 @@ impl DecodeJob {
         let record;
         let history = match (window, &self.checkpoints) {
             _ if is_free(compression, chunk) => History::Free,
-            (Some(window), _) if window_suffices(compression) => History::Window(window),
+            (Some(window), _) if window_suffices(chunk) => History::Window(window),
             (_, Some(checkpoints)) => {
-                record = checkpoints.record(chunk).map_err(|error| error.to_string())?;
+                record = checkpoints
+                    .record(chunk)
+                    .map_err(|error| error.to_string())?;
                 History::Checkpoint(&record)
             }
             (_, None) => return Err("what precedes it is not known".into()),
@@ -136,7 +137,10 @@ impl DecodeJob {
     fn offer(&self, leaf: u64, whole: Range<u64>, (at, bytes): Part) -> Option<Bytes> {
         // A copy: a slice would hold the whole chunk in memory.
         let part = (at, Bytes::copy_from_slice(&bytes));
-        self.layer.scratch().offer((self.layer.id(), leaf), whole, part).map(Bytes::from)
+        self.layer
+            .scratch()
+            .offer((self.layer.id(), leaf), whole, part)
+            .map(Bytes::from)
     }
 }
 
@@ -178,7 +182,9 @@ fn slide(before: Option<Vec<u8>>, start: u64, chunk: &[u8]) -> Option<Vec<u8>> {
 impl Layer {
     /// Whether bytes are those of a leaf.
     pub(super) fn matches(&self, leaf: u64, bytes: &[u8]) -> bool {
-        self.index().leaf_digest(leaf).is_ok_and(|digest| digest == Digest::of(bytes))
+        self.index()
+            .leaf_digest(leaf)
+            .is_ok_and(|digest| digest == Digest::of(bytes))
     }
 }
 
@@ -195,6 +201,9 @@ mod tests {
         assert_eq!(slide(None, 2, &[3]), None);
         let window = slide(Some(vec![1; 32 << 10]), 1 << 20, &[2; 10]).unwrap();
         assert_eq!(window.len(), 32 << 10);
-        assert_eq!(window[window.len() - 11..], [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(
+            window[window.len() - 11..],
+            [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+        );
     }
 }

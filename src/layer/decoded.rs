@@ -42,15 +42,21 @@ impl Decoded {
 
     /// Leaves that do not match.
     pub(super) fn wrong(&self) -> impl Iterator<Item = u64> + '_ {
-        let wrong = self.verdicts.iter().filter(|(_, verdict)| **verdict == Verdict::Wrong);
+        let wrong = self
+            .verdicts
+            .iter()
+            .filter(|(_, verdict)| **verdict == Verdict::Wrong);
         wrong.map(|(leaf, _)| *leaf)
     }
 
     /// The unverified bytes of a range, where they were all decoded.
     pub(super) fn bytes(&self, range: &Range<u64>) -> Option<Bytes> {
         let within = |part: &&Part| part.0.start <= range.start && range.end <= part.0.end;
-        if let Some((start, bytes)) =
-            self.parts.iter().find(within).map(|(stream, bytes)| (stream.start, bytes))
+        if let Some((start, bytes)) = self
+            .parts
+            .iter()
+            .find(within)
+            .map(|(stream, bytes)| (stream.start, bytes))
         {
             let (from, to) = (range.start - start, range.end - start);
             return Some(bytes.slice(from as usize..to as usize));
@@ -86,7 +92,10 @@ mod tests {
         assert_eq!(decoded.bytes(&(18..22)).unwrap(), [18, 19, 20, 21][..]);
         assert_eq!(decoded.bytes(&(22..31)), None);
         assert_eq!(decoded.bytes(&(5..12)), None);
-        let parts: Vec<_> = decoded.parts_of(&(24..32)).map(|(range, _)| range).collect();
+        let parts: Vec<_> = decoded
+            .parts_of(&(24..32))
+            .map(|(range, _)| range)
+            .collect();
         assert_eq!(parts, [24..25, 30..32]);
     }
 }

@@ -25,14 +25,19 @@ impl Layer {
 
     /// Whether `try_read` would probably succeed.
     pub fn is_local(&self, offset: u64, length: u64) -> bool {
-        self.checked(offset, length).is_ok_and(|range| self.file().has(range))
+        self.checked(offset, length)
+            .is_ok_and(|range| self.file().has(range))
     }
 
     pub(super) fn checked(&self, offset: u64, length: u64) -> Result<Range<u64>, ReadError> {
         let size = self.index().stream_size();
         let range = offset..offset.saturating_add(length);
         if range.end > size {
-            return Err(ReadError::OutOfRange { layer: self.digest(), range, size });
+            return Err(ReadError::OutOfRange {
+                layer: self.digest(),
+                range,
+                size,
+            });
         }
         Ok(range)
     }
@@ -43,7 +48,9 @@ impl Layer {
             pinned = self.file().pin(range.clone());
         }
         let Some(pinned) = pinned else { return false };
-        let Err(error) = pinned.read_at(range.start, buffer) else { return true };
+        let Err(error) = pinned.read_at(range.start, buffer) else {
+            return true;
+        };
         drop(pinned);
         tracing::warn!(layer = %self.digest(), ?range, %error, "the cache cannot be read");
         for leaf in plan::leaves_of(&range) {
@@ -56,7 +63,10 @@ impl Layer {
     pub(super) fn confirm_suspects(&self, range: Range<u64>) -> bool {
         let suspects = self.file().suspects(range);
         for leaf in &suspects {
-            if !self.file().confirm(*leaf, |bytes| self.matches(*leaf, bytes)) {
+            if !self
+                .file()
+                .confirm(*leaf, |bytes| self.matches(*leaf, bytes))
+            {
                 tracing::info!(layer = %self.digest(), leaf, "lost in an unclean stop");
             }
         }
@@ -69,7 +79,9 @@ impl Layer {
             if self.read_local(part.clone(), place) {
                 return true;
             }
-            let Some(bytes) = self.scratch().kept((self.id(), leaf)) else { return false };
+            let Some(bytes) = self.scratch().kept((self.id(), leaf)) else {
+                return false;
+            };
             let start = plan::leaf_range(leaf, self.index().stream_size()).start;
             let slice = (part.start - start) as usize..(part.end - start) as usize;
             place.copy_from_slice(&bytes[slice]);

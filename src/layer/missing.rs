@@ -20,18 +20,34 @@ impl Layer {
         })
     }
 
+    /// Whether every chunk can be fetched on its own. A layer of which this is not true can
+    /// only be fetched whole, by its owner.
+    pub fn is_divisible(&self) -> bool {
+        (0..self.index().chunk_count()).all(|number| {
+            self.chunk(number)
+                .is_ok_and(|chunk| plan::is_fetchable(&chunk))
+        })
+    }
+
     /// Whether a part of a leaf is in memory, unverified.
     pub(super) fn holds_part(&self, leaf: u64, part: &Range<u64>) -> bool {
         let parts = self.scratch().parts((self.id(), leaf));
-        parts.iter().any(|(range, _)| range.start <= part.start && part.end <= range.end)
+        parts
+            .iter()
+            .any(|(range, _)| range.start <= part.start && part.end <= range.end)
     }
 
     pub(super) fn chunk(&self, number: u32) -> Result<Chunk, ReadError> {
-        self.index().chunk(number).map_err(|source| self.damaged(source))
+        self.index()
+            .chunk(number)
+            .map_err(|source| self.damaged(source))
     }
 
     pub(super) fn damaged(&self, source: FormatError) -> ReadError {
-        ReadError::Index { layer: self.digest(), source }
+        ReadError::Index {
+            layer: self.digest(),
+            source,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use index_format::Chunk;
 
 use super::answer::Answer;
 use super::decoded::{Decoded, Verdict};
+use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
 use super::missing::inside;
 use super::plan::{self, MAX_DEMAND_REQUEST, Run};
@@ -55,7 +56,6 @@ impl Layer {
             Err(answer) => answer,
         };
         let _waiting = self.counters().wait();
-        let _interest = self.gate().hold();
         for round in 0..=SHARED_ROUNDS {
             let alone = round == SHARED_ROUNDS;
             self.fetch_round(&mut answer, alone).await?;
@@ -68,7 +68,10 @@ impl Layer {
         }
         // A round of one's own fills or condemns every leaf, so something does not hold still.
         let leaf = answer.missing().first().copied().unwrap_or_default();
-        Err(ReadError::Corrupt { layer: self.digest(), leaf })
+        Err(ReadError::Corrupt {
+            layer: self.digest(),
+            leaf,
+        })
     }
 
     /// Fetches the chunks of what is missing, together with whoever fetches them already or,
@@ -117,12 +120,15 @@ impl Layer {
             let runs = self.runs(chunks, u64::MAX)?;
             (runs.into_iter().map(Flight::alone).collect(), Vec::new())
         } else {
-            self.flights().claim(chunks, |free| self.runs(free, MAX_DEMAND_REQUEST))?
+            self.flights()
+                .join(chunks, |free| self.runs(free, MAX_DEMAND_REQUEST))?
         };
         for flight in flights {
             landings.push(flight.landing());
             let layer = self.shared()?;
-            self.resources().runtime.spawn(layer.fly(flight, Cause::Demand, None));
+            self.resources()
+                .runtime
+                .spawn(layer.fly(flight, Cause::Demand, None));
         }
         Ok(landings)
     }
@@ -132,8 +138,17 @@ impl Layer {
         chunks: impl IntoIterator<Item = u32>,
         limit: u64,
     ) -> Result<Vec<Run>, ReadError> {
-        let chunks: Result<Vec<Chunk>, ReadError> =
-            chunks.into_iter().map(|number| self.chunk(number)).collect();
+        let fetchable = |number| {
+            let chunk = self.chunk(number)?;
+            match plan::is_fetchable(&chunk) {
+                true => Ok(chunk),
+                false => Err(ReadError::ChunkTooLong {
+                    layer: self.digest(),
+                    chunk: number,
+                }),
+            }
+        };
+        let chunks: Result<Vec<Chunk>, ReadError> = chunks.into_iter().map(fetchable).collect();
         Ok(plan::runs(chunks?, limit))
     }
 
@@ -148,7 +163,10 @@ impl Layer {
         let mut corrupt = None;
         answer.fill(|leaf, part, place| {
             let mut runs = decoded.iter();
-            if runs.clone().any(|run| run.verdict(leaf) == Some(Verdict::Wrong)) {
+            if runs
+                .clone()
+                .any(|run| run.verdict(leaf) == Some(Verdict::Wrong))
+            {
                 corrupt.get_or_insert(leaf);
                 return false;
             }
@@ -162,7 +180,10 @@ impl Layer {
             self.fill_divided(leaf, &part, place, held.get(&leaf), decoded)
         });
         match corrupt {
-            Some(leaf) => Err(ReadError::Corrupt { layer: self.digest(), leaf }),
+            Some(leaf) => Err(ReadError::Corrupt {
+                layer: self.digest(),
+                leaf,
+            }),
             None => Ok(()),
         }
     }
@@ -181,7 +202,9 @@ impl Layer {
         let mut parts = held.cloned().unwrap_or_default();
         parts.extend(decoded.iter().flat_map(|run| run.parts_of(&whole)));
         parts.sort_by_key(|(range, _)| range.start);
-        let Some(bytes) = scratch::join(&parts, &whole) else { return false };
+        let Some(bytes) = scratch::join(&parts, &whole) else {
+            return false;
+        };
         if !self.matches(leaf, &bytes) {
             self.counters().count_verification_failures(1);
             self.scratch().forget_parts((self.id(), leaf));
@@ -208,19 +231,28 @@ impl Layer {
     }
 
     async fn fetch_ahead(self: Arc<Self>, ahead: Range<u64>) {
-        let Ok(numbers) = plan::chunks_of(self.index(), &ahead) else { return };
+        let Ok(numbers) = plan::chunks_of(self.index(), &ahead) else {
+            return;
+        };
         for number in numbers {
-            let Ok(chunk) = self.chunk(number) else { return };
+            let Ok(chunk) = self.chunk(number) else {
+                return;
+            };
             if self.flights().contains(number) || !self.lacks(&chunk) {
                 continue;
             }
-            let bytes = chunk.compressed.end - chunk.compressed.start;
+            let Ok(run) = self.runs([number], 0).map(|mut runs| runs.remove(0)) else {
+                return;
+            };
+            let bytes = self.first_piece_bytes(&run.compressed());
             let permit = self.gate().enter(Cause::ReadAhead, bytes).await;
             // Only now, so that no reader waits for something that waits for readers.
-            let claimed = self.flights().claim([number], |free| self.runs(free, 0));
-            let Ok((flights, _)) = claimed else { return };
-            if let Some(flight) = flights.into_iter().next() {
-                let fly = self.clone().fly(flight, Cause::ReadAhead, Some(permit));
+            if let Some(flight) = self.flights().claim(run) {
+                let start = Some(Start {
+                    permit,
+                    place: None,
+                });
+                let fly = self.clone().fly(flight, Cause::ReadAhead, start);
                 self.resources().runtime.spawn(fly);
             }
         }

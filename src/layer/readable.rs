@@ -70,11 +70,19 @@ impl Layer {
         let (size, copy) = (parts.index.stream_size(), parts.file.stream_size());
         let layer = parts.index.layer_digest();
         if size != copy {
-            return Err(ReadError::OutOfRange { layer, range: 0..copy, size });
+            return Err(ReadError::OutOfRange {
+                layer,
+                range: 0..copy,
+                size,
+            });
         }
         let (size, blob) = (parts.index.compressed_size(), parts.blob.size());
         if size != blob {
-            return Err(ReadError::OutOfRange { layer, range: 0..blob, size });
+            return Err(ReadError::OutOfRange {
+                layer,
+                range: 0..blob,
+                size,
+            });
         }
         Ok(Arc::new_cyclic(|me| Layer {
             me: me.clone(),
@@ -160,7 +168,9 @@ impl Layer {
 
     /// This layer, for a task.
     pub(super) fn shared(&self) -> Result<Arc<Layer>, ReadError> {
-        self.me.upgrade().ok_or(ReadError::Stopping { layer: self.digest() })
+        self.me.upgrade().ok_or(ReadError::Stopping {
+            layer: self.digest(),
+        })
     }
 
     pub(super) fn sequence(&self) -> &Sequence {

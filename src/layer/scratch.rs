@@ -120,7 +120,11 @@ struct Bounded<V> {
 
 impl<V: Clone> Bounded<V> {
     fn new(limit: usize) -> Bounded<V> {
-        Bounded { entries: LruCache::unbounded(), size: 0, limit }
+        Bounded {
+            entries: LruCache::unbounded(),
+            size: 0,
+            limit,
+        }
     }
 
     fn put(&mut self, key: LeafKey, value: V, size: usize) {
@@ -145,8 +149,12 @@ impl<V: Clone> Bounded<V> {
     }
 
     fn retain(&mut self, keep: impl Fn(&LeafKey) -> bool) {
-        let gone: Vec<LeafKey> =
-            self.entries.iter().map(|(key, _)| *key).filter(|key| !keep(key)).collect();
+        let gone: Vec<LeafKey> = self
+            .entries
+            .iter()
+            .map(|(key, _)| *key)
+            .filter(|key| !keep(key))
+            .collect();
         for key in gone {
             self.take(&key);
         }
@@ -186,8 +194,12 @@ mod tests {
             scratch.offer((0, leaf), 0..100, part(0..10));
             scratch.keep((0, leaf), &[leaf as u8; 10]);
         }
-        let edges = (0..10).filter(|leaf| !scratch.parts((0, *leaf)).is_empty()).count();
-        let unkept = (0..10).filter(|leaf| scratch.kept((0, *leaf)).is_some()).count();
+        let edges = (0..10)
+            .filter(|leaf| !scratch.parts((0, *leaf)).is_empty())
+            .count();
+        let unkept = (0..10)
+            .filter(|leaf| scratch.kept((0, *leaf)).is_some())
+            .count();
         assert_eq!((edges, unkept), (2, 2));
         assert_eq!(scratch.kept((0, 9)).unwrap(), [9; 10][..]);
     }

@@ -35,8 +35,15 @@ impl Sequence {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         // The kernel sends a large read as several requests, which arrive in any order.
         let near = |reader: &Reader| reader.end.abs_diff(range.start) <= range.end - range.start;
-        let found = readers.iter().position(near).and_then(|at| readers.remove(at));
-        let mut reader = found.unwrap_or(Reader { end: 0, reads: 0, ahead: 0 });
+        let found = readers
+            .iter()
+            .position(near)
+            .and_then(|at| readers.remove(at));
+        let mut reader = found.unwrap_or(Reader {
+            end: 0,
+            reads: 0,
+            ahead: 0,
+        });
         reader.reads = reader.reads.saturating_add(1);
         reader.end = reader.end.max(range.end);
         let due = reader.reads >= SEQUENTIAL_READS && reader.ahead < reader.end + window / 2;

@@ -143,7 +143,9 @@ fn a_pin_outlives_its_handle() {
     // With the last handle gone the layer would be the first to be evicted from.
     drop(file);
     let other = layer(&cache, 2, 40);
-    (0..40).for_each(|leaf| { store(&other, 2, leaf, Priority::Demand); });
+    (0..40).for_each(|leaf| {
+        store(&other, 2, leaf, Priority::Demand);
+    });
     let mut bytes = vec![0; LEAF_SIZE as usize];
     pinned.read_at(5 * LEAF_SIZE, &mut bytes).unwrap();
     assert_eq!(bytes, content(1, 5, LEAF_SIZE));

@@ -31,7 +31,10 @@ async fn background_completes_and_closes() {
             .map(|cause| world.resources.counters().fetched_bytes(*cause))
             .sum();
         // With gzip neighbours share a byte.
-        assert!(fetched <= world.fixture.blob.len() as u64 + 100, "{compression}: {fetched}");
+        assert!(
+            fetched <= world.fixture.blob.len() as u64 + 100,
+            "{compression}: {fetched}"
+        );
     }
 }
 
@@ -39,10 +42,14 @@ async fn background_completes_and_closes() {
 async fn background_survives_an_outage_and_single_faults() {
     let world = World::new(gzip(4_000_000));
     let layer = world.layer.clone();
-    world.blob.inject([Fault::Flip(77), Fault::Error, Fault::Short, Fault::Error]);
+    world
+        .blob
+        .inject([Fault::Flip(77), Fault::Error, Fault::Short, Fault::Error]);
     let layers = vec![layer];
     let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources);
-    let outcome = tokio::time::timeout(Duration::from_secs(30), fetch.outcome()).await.unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(30), fetch.outcome())
+        .await
+        .unwrap();
     assert_eq!(outcome, BackgroundOutcome::Complete);
     assert!(world.resources.counters().failed_requests() >= 3);
 }
@@ -55,23 +62,41 @@ async fn background_gives_up_on_what_stays_corrupt() {
     damaged.blob[middle as usize] ^= 0xff;
     let world = World::new(damaged);
     let outcome = start(&world, BackgroundMode::Full).outcome();
-    let outcome = tokio::time::timeout(Duration::from_secs(30), outcome).await.unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(30), outcome)
+        .await
+        .unwrap();
     assert_eq!(outcome, BackgroundOutcome::Corrupt);
     assert_eq!(world.layer.closing(), Closing::Unclosed);
     // All but the damaged chunk's leaves and those it shares is there.
     let present = world.layer.file().present_bytes();
     let lost = chunk.stream.end - chunk.stream.start + 2 * LEAF_SIZE;
-    assert!(present >= world.size() - lost, "{present} of {}", world.size());
+    assert!(
+        present >= world.size() - lost,
+        "{present} of {}",
+        world.size()
+    );
     let first = chunk.stream.start.next_multiple_of(LEAF_SIZE);
-    assert!(world.layer.read(first, chunk.stream.end - first).await.unwrap_err().is_corrupt());
+    assert!(
+        world
+            .layer
+            .read(first, chunk.stream.end - first)
+            .await
+            .unwrap_err()
+            .is_corrupt()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modes_and_stopping() {
     let world = World::new(gzip(16_000_000));
-    assert_eq!(start(&world, BackgroundMode::Off).outcome().await, BackgroundOutcome::Stopped);
+    assert_eq!(
+        start(&world, BackgroundMode::Off).outcome().await,
+        BackgroundOutcome::Stopped
+    );
     assert_eq!(world.requests(), 0);
-    world.blob.stand(Some(Fault::Delay(Duration::from_millis(30))));
+    world
+        .blob
+        .stand(Some(Fault::Delay(Duration::from_millis(30))));
     let until_ready = start(&world, BackgroundMode::UntilReady);
     until_ready.ready();
     assert_eq!(until_ready.outcome().await, BackgroundOutcome::Stopped);
@@ -113,15 +138,26 @@ async fn background_keeps_still_while_a_reader_waits() {
 async fn a_reader_does_not_wait_for_its_own_background() {
     // Background's request for the chunk hangs; the reader joins it, and takes over when it fails.
     let world = World::new(gzip(4_000_000));
-    world.blob.inject([Fault::Delay(Duration::from_millis(100))]);
+    world
+        .blob
+        .inject([Fault::Delay(Duration::from_millis(100))]);
     let fetch = start(&world, BackgroundMode::Full);
     while world.requests() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let read = world.check(0..1000);
-    tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), read)
+        .await
+        .unwrap();
     assert_eq!(fetch.outcome().await, BackgroundOutcome::Complete);
     let wanted = world.chunk(0).compressed;
     let reads = world.blob.reads();
-    assert_eq!(reads.iter().filter(|read| read.contains(&wanted.start)).count(), 1, "{reads:?}");
+    assert_eq!(
+        reads
+            .iter()
+            .filter(|read| read.contains(&wanted.start))
+            .count(),
+        1,
+        "{reads:?}"
+    );
 }

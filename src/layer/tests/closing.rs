@@ -15,7 +15,10 @@ use crate::layer::{
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_layer_cannot_be_closed() {
     let world = World::new(gzip(1_500_000));
-    assert!(matches!(world.layer.close(), Err(CloseError::Incomplete { .. })));
+    assert!(matches!(
+        world.layer.close(),
+        Err(CloseError::Incomplete { .. })
+    ));
     world.check(0..world.size()).await;
     assert_eq!(world.layer.close().unwrap(), Closing::Closed);
     assert_eq!(world.layer.close().unwrap(), Closing::Closed);
@@ -31,8 +34,15 @@ async fn a_wrong_index_is_poisoned_and_its_reads_fail() {
     let resources = Resources::new(Handle::current());
     let closings = Arc::default();
     let config_says = Digest::of(b"another tar");
-    let layer =
-        layer(&fixture, &cache, &blob, &resources, policy(), config_says, &closings);
+    let layer = layer(
+        &fixture,
+        &cache,
+        &blob,
+        &resources,
+        policy(),
+        config_says,
+        &closings,
+    );
     assert_eq!(layer.read(0, 5).await.unwrap(), fixture.stream[..5]);
     let fetch = BackgroundFetch::start(vec![layer.clone()], BackgroundMode::Full, &resources);
     assert_eq!(fetch.outcome().await, BackgroundOutcome::Corrupt);
@@ -47,7 +57,9 @@ async fn a_wrong_index_is_poisoned_and_its_reads_fail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poisoning_ends_reads_that_wait() {
     let world = Arc::new(World::new(gzip(1_500_000)));
-    world.blob.inject([crate::blob::faulty::Fault::Delay(std::time::Duration::from_millis(200))]);
+    world.blob.inject([crate::blob::faulty::Fault::Delay(
+        std::time::Duration::from_millis(200),
+    )]);
     let reader = tokio::spawn({
         let layer = world.layer.clone();
         async move { layer.read(0, 10).await }
@@ -56,6 +68,9 @@ async fn poisoning_ends_reads_that_wait() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     world.layer.poison();
-    assert!(matches!(reader.await.unwrap(), Err(ReadError::Poisoned { .. })));
+    assert!(matches!(
+        reader.await.unwrap(),
+        Err(ReadError::Poisoned { .. })
+    ));
     assert_eq!(*world.closings.lock().unwrap(), [Closing::Poisoned]);
 }

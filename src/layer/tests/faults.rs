@@ -36,7 +36,10 @@ async fn bytes_that_stay_wrong_are_never_served() {
             match world.layer.read(at, 50_000).await {
                 Ok(bytes) => {
                     let at = at as usize;
-                    assert!(bytes == world.fixture.stream[at..at + 50_000], "{compression} {at}");
+                    assert!(
+                        bytes == world.fixture.stream[at..at + 50_000],
+                        "{compression} {at}"
+                    );
                 }
                 Err(ReadError::Corrupt { .. }) => failed += 1,
                 Err(other) => panic!("{other}"),
@@ -59,17 +62,34 @@ async fn a_wrong_part_of_a_divided_leaf_does_not_stay() {
     // A part that pretends to come from the left chunk, decoded earlier.
     let start = leaf * index_format::LEAF_SIZE;
     let whole = start..start + index_format::LEAF_SIZE;
-    let wrong = (start..edge, bytes::Bytes::from(vec![0x5a; (edge - start) as usize]));
-    assert!(world.layer.scratch().offer((world.layer.id(), leaf), whole.clone(), wrong).is_none());
+    let wrong = (
+        start..edge,
+        bytes::Bytes::from(vec![0x5a; (edge - start) as usize]),
+    );
+    assert!(
+        world
+            .layer
+            .scratch()
+            .offer((world.layer.id(), leaf), whole.clone(), wrong)
+            .is_none()
+    );
     world.check(whole).await;
     assert!(world.requests() >= 2);
-    assert!(world.blob.reads().iter().any(|read| read.start <= left.compressed.start));
+    assert!(
+        world
+            .blob
+            .reads()
+            .iter()
+            .any(|read| read.start <= left.compressed.start)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_are_waited_out() {
     let world = World::new(gzip(1_500_000));
-    world.blob.inject([Fault::Error, Fault::Short, Fault::Error]);
+    world
+        .blob
+        .inject([Fault::Error, Fault::Short, Fault::Error]);
     world.check(0..1000).await;
     assert_eq!(world.requests(), 4);
     assert_eq!(world.resources.counters().failed_requests(), 3);
@@ -98,7 +118,10 @@ async fn a_hanging_server_holds_a_read_until_it_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_hangs_is_repeated() {
-    let policy = Policy { attempt_limit: Duration::from_millis(50), ..policy() };
+    let policy = Policy {
+        attempt_limit: Duration::from_millis(50),
+        ..policy()
+    };
     let world = World::with(gzip(1_500_000), policy, Budget::Bytes(1 << 30));
     // A limit of less than the time for a slow link's bytes would be no limit at all.
     let chunk = world.chunk(0);
@@ -131,13 +154,20 @@ async fn the_outage_policy_decides_how_long_a_read_waits() {
         ),
     ];
     for (on_outage, expected) in cases {
-        let policy = Policy { on_outage, ..policy() };
+        let policy = Policy {
+            on_outage,
+            ..policy()
+        };
         let world = World::with(gzip(1_500_000), policy, Budget::Bytes(1 << 30));
         world.blob.stand(Some(Fault::Error));
         let start = Instant::now();
         let failed = world.layer.read(0, 1000).await.unwrap_err();
         assert!(failed.is_unavailable() && !failed.is_corrupt());
-        assert!(expected.contains(&start.elapsed()), "{on_outage:?}: {:?}", start.elapsed());
+        assert!(
+            expected.contains(&start.elapsed()),
+            "{on_outage:?}: {:?}",
+            start.elapsed()
+        );
         world.blob.stand(None);
         world.check(0..1000).await;
     }

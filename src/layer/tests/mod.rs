@@ -15,12 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use index_format::write::{LayerParts as IndexParts, write};
-use index_format::{ChunkFlags, Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tree};
+use index_format::{Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tree};
 use tokio::runtime::Handle;
 
-use super::{
-    Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, Resources,
-};
+use super::{Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, Resources};
 use crate::blob::faulty::FaultyBlob;
 use crate::cache::{Budget, Cache, LayerKey};
 use crate::codec::{self, ScanOptions};
@@ -41,7 +39,9 @@ fn stream(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed * 2 + 1;
     let mut bytes: Vec<u8> = Vec::with_capacity(length + 64);
     while bytes.len() < length {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let roll = (state >> 33) as usize;
         if roll.is_multiple_of(3) && bytes.len() > 5000 {
             let start = bytes.len() - 1 - roll % 5000;
@@ -69,7 +69,10 @@ fn compress(compression: Compression, stream: &[u8]) -> Vec<u8> {
 }
 
 fn scan(compression: Compression, blob: &[u8]) -> codec::Scan {
-    let options = ScanOptions { chunk_size: CHUNK_SIZE, max_stream_size: 1 << 30 };
+    let options = ScanOptions {
+        chunk_size: CHUNK_SIZE,
+        max_stream_size: 1 << 30,
+    };
     let mut scanner = codec::scanner(compression, options);
     scanner.push(blob, &mut |_| Ok(())).unwrap();
     scanner.finish().unwrap()
@@ -86,7 +89,7 @@ fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
             compressed_start: chunk.compressed_start,
             compressed_end: Some(chunk.compressed_end),
             bit: chunk.bit,
-            flags: if chunk.free { ChunkFlags::FREE } else { ChunkFlags::default() },
+            flags: chunk.flags,
             checkpoint: chunk.checkpoint.clone(),
         })
         .collect();
@@ -106,7 +109,12 @@ fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
     })
     .unwrap();
     let index = Index::open(index_bytes.clone()).unwrap();
-    Fixture { stream, blob, index, index_bytes }
+    Fixture {
+        stream,
+        blob,
+        index,
+        index_bytes,
+    }
 }
 
 fn gzip(length: usize) -> Fixture {
@@ -145,13 +153,30 @@ impl World {
         let resources = Resources::new(Handle::current());
         let diff_id = Digest::of(&fixture.stream);
         let closings = Arc::default();
-        let layer = layer(&fixture, &cache, &blob, &resources, policy, diff_id, &closings);
-        World { fixture, blob, cache, resources, layer, closings, _directory: directory }
+        let layer = layer(
+            &fixture, &cache, &blob, &resources, policy, diff_id, &closings,
+        );
+        World {
+            fixture,
+            blob,
+            cache,
+            resources,
+            layer,
+            closings,
+            _directory: directory,
+        }
     }
 
     async fn check(&self, range: Range<u64>) {
-        let bytes = self.layer.read(range.start, range.end - range.start).await.unwrap();
-        assert!(bytes == self.fixture.stream[range.start as usize..range.end as usize], "{range:?}");
+        let bytes = self
+            .layer
+            .read(range.start, range.end - range.start)
+            .await
+            .unwrap();
+        assert!(
+            bytes == self.fixture.stream[range.start as usize..range.end as usize],
+            "{range:?}"
+        );
     }
 
     fn size(&self) -> u64 {
@@ -212,7 +237,10 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 20) % limit
     }
 

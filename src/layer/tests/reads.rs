@@ -13,7 +13,10 @@ use crate::layer::{Cause, Policy, ReadError};
 async fn cold_random_reads_equal_the_source() {
     for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
         for seed in 1..4 {
-            let world = World::new(fixture(compression, stream(3_000_000 + seed as usize, seed)));
+            let world = World::new(fixture(
+                compression,
+                stream(3_000_000 + seed as usize, seed),
+            ));
             let mut dice = Dice(seed);
             for _ in 0..60 {
                 world.check(dice.range(world.size(), 300_000)).await;
@@ -30,9 +33,14 @@ async fn cold_random_reads_equal_the_source() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_readers_at_once_over_a_cache_that_is_too_small() {
     let budget = Budget::Bytes(10 * LEAF_SIZE);
-    let policy = Policy { read_ahead_bytes: 400_000, ..policy() };
+    let policy = Policy {
+        read_ahead_bytes: 400_000,
+        ..policy()
+    };
     let world = std::sync::Arc::new(World::with(gzip(3_000_000), policy, budget));
-    world.blob.inject([Fault::Error, Fault::Flip(100), Fault::Short, Fault::Flip(3)]);
+    world
+        .blob
+        .inject([Fault::Error, Fault::Flip(100), Fault::Short, Fault::Flip(3)]);
     let mut readers = tokio::task::JoinSet::new();
     for reader in 0..8 {
         let world = world.clone();
@@ -60,7 +68,9 @@ async fn many_readers_at_once_over_a_cache_that_is_too_small() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_chunk_is_fetched_once_for_fifty_readers() {
     let world = std::sync::Arc::new(World::new(gzip(3_000_000)));
-    world.blob.stand(Some(Fault::Delay(Duration::from_millis(100))));
+    world
+        .blob
+        .stand(Some(Fault::Delay(Duration::from_millis(100))));
     let chunk = world.chunk(2);
     let leaf = chunk.stream.start.div_ceil(LEAF_SIZE);
     let mut readers = tokio::task::JoinSet::new();
@@ -89,7 +99,10 @@ async fn a_divided_leaf_needs_both_chunks_and_each_only_once() {
     let world = World::new(gzip(3_000_000));
     let (left, right) = (world.chunk(1), world.chunk(2));
     let edge = right.stream.start;
-    assert!(!edge.is_multiple_of(LEAF_SIZE), "the fixture has no divided leaf");
+    assert!(
+        !edge.is_multiple_of(LEAF_SIZE),
+        "the fixture has no divided leaf"
+    );
     // The chunk alone: its last leaf cannot be verified yet.
     let inside = left.stream.start.next_multiple_of(LEAF_SIZE);
     world.check(inside..inside + 1).await;
@@ -104,7 +117,10 @@ async fn a_divided_leaf_needs_both_chunks_and_each_only_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequential_readers_are_read_ahead_of() {
-    let policy = Policy { read_ahead_bytes: 1 << 20, ..policy() };
+    let policy = Policy {
+        read_ahead_bytes: 1 << 20,
+        ..policy()
+    };
     let world = World::with(gzip(3_000_000), policy, Budget::Bytes(1 << 30));
     let step = 32 << 10;
     for at in (0..600_000).step_by(step as usize) {
@@ -116,7 +132,9 @@ async fn sequential_readers_are_read_ahead_of() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .unwrap();
     let counters = world.resources.counters();
     assert!(counters.requests(Cause::ReadAhead) >= 3);
     assert!(counters.requests(Cause::Demand) <= 3);

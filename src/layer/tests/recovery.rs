@@ -9,9 +9,7 @@ use tokio::runtime::Handle;
 use super::{World, crash_copy, gzip, layer, policy};
 use crate::blob::faulty::{Fault, FaultyBlob};
 use crate::cache::{Budget, Cache, LayerKey};
-use crate::layer::{
-    Closing, FetchGate, FetchedCheckpoints, Layer, LayerParts, Resources,
-};
+use crate::layer::{Closing, FetchGate, FetchedCheckpoints, Layer, LayerParts, Resources};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_what_was_lost_is_fetched_and_the_rest_is_not() {
@@ -20,16 +18,27 @@ async fn after_a_crash_what_was_lost_is_fetched_and_the_rest_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let after = directory.path().join("after");
     crash_copy(&world._directory.path().join("cache"), &after);
-    let copy = after.join("trusted").join(world.layer.digest().hex()).join("stream");
+    let copy = after
+        .join("trusted")
+        .join(world.layer.digest().hex())
+        .join("stream");
     let copy = std::fs::File::options().write(true).open(copy).unwrap();
-    copy.write_all_at(&vec![0; LEAF_SIZE as usize], 7 * LEAF_SIZE).unwrap();
+    copy.write_all_at(&vec![0; LEAF_SIZE as usize], 7 * LEAF_SIZE)
+        .unwrap();
 
     let cache = Cache::open(&after, Budget::Bytes(1 << 30)).unwrap();
     let blob = Arc::new(FaultyBlob::new(world.fixture.blob.clone()));
     let resources = Resources::new(Handle::current());
     let diff_id = world.fixture.index.diff_id();
-    let layer =
-        layer(&world.fixture, &cache, &blob, &resources, policy(), diff_id, &Arc::default());
+    let layer = layer(
+        &world.fixture,
+        &cache,
+        &blob,
+        &resources,
+        policy(),
+        diff_id,
+        &Arc::default(),
+    );
     let mut buffer = vec![0; 7 * LEAF_SIZE as usize];
     assert!(layer.try_read(0, &mut buffer).unwrap());
     assert!(buffer == world.fixture.stream[..7 * LEAF_SIZE as usize]);
@@ -52,12 +61,18 @@ fn remote(world: &World, directory: &std::path::Path) -> Remote {
     let index = Index::open(hot).unwrap();
     assert!(index.is_hot_only());
     let mut artifact = vec![7; 100];
-    let section = encoded.cold.iter().find(|(id, _)| *id == SectionId::Checkpoints);
+    let section = encoded
+        .cold
+        .iter()
+        .find(|(id, _)| *id == SectionId::Checkpoints);
     artifact.extend_from_slice(&section.unwrap().1);
     let range = 100..artifact.len() as u64;
     let cold = Arc::new(FaultyBlob::new(artifact));
     let key = LayerKey {
-        scope: crate::cache::Scope::Untrusted { repository: "a/b".into(), index: index.digest() },
+        scope: crate::cache::Scope::Untrusted {
+            repository: "a/b".into(),
+            index: index.digest(),
+        },
         layer: index.layer_digest(),
     };
     let layer = Layer::new(LayerParts {
@@ -78,7 +93,10 @@ fn remote(world: &World, directory: &std::path::Path) -> Remote {
         on_closing: Box::new(|_, _| {}),
         index,
     });
-    Remote { layer: layer.unwrap(), cold }
+    Remote {
+        layer: layer.unwrap(),
+        cold,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +107,11 @@ async fn checkpoints_are_fetched_once_and_only_when_needed() {
     // From the start on, what was decoded before is the window.
     for chunk in 0..3 {
         let range = world.chunk(chunk).stream;
-        let bytes = one.layer.read(range.start, range.end - range.start).await.unwrap();
+        let bytes = one
+            .layer
+            .read(range.start, range.end - range.start)
+            .await
+            .unwrap();
         assert!(bytes == world.fixture.stream[range.start as usize..range.end as usize]);
     }
     assert_eq!(one.cold.reads(), []);
@@ -111,7 +133,11 @@ async fn checkpoints_are_fetched_once_and_only_when_needed() {
         }
         world.cache.layers();
         let again = remote(&world, directory.path());
-        let checkpoints = again.layer.checkpoints(crate::layer::Cause::Demand).await.unwrap();
+        let checkpoints = again
+            .layer
+            .checkpoints(crate::layer::Cause::Demand)
+            .await
+            .unwrap();
         let chunk = world.chunk(4);
         let expected = world.fixture.index.checkpoint(&chunk).unwrap();
         assert_eq!(checkpoints.record(&chunk).unwrap(), expected);

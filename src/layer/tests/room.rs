@@ -18,7 +18,11 @@ async fn without_any_room_reads_are_right_and_chunks_not_fetched_per_read() {
     }
     assert_eq!(world.cache.usage().used_bytes, 0);
     assert!(world.cache.usage().not_kept > 0);
-    assert!(world.requests() <= chunks + 2, "{} requests, {chunks} chunks", world.requests());
+    assert!(
+        world.requests() <= chunks + 2,
+        "{} requests, {chunks} chunks",
+        world.requests()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +32,11 @@ async fn background_stops_where_the_budget_ends_and_demand_goes_on() {
     let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources);
     assert_eq!(fetch.outcome().await, BackgroundOutcome::NoRoom);
     let kept = world.cache.usage().used_bytes;
-    assert!(kept > 15 * LEAF_SIZE && kept <= 20 * LEAF_SIZE, "{}", kept / LEAF_SIZE);
+    assert!(
+        kept > 15 * LEAF_SIZE && kept <= 20 * LEAF_SIZE,
+        "{}",
+        kept / LEAF_SIZE
+    );
     assert_eq!(world.cache.usage().evicted_bytes, 0);
     world.check(world.size() - 1_000_000..world.size()).await;
     assert!(world.cache.usage().evicted_bytes > 0);

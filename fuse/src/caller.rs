@@ -3,7 +3,8 @@
 use std::fs;
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// What is known of a request's caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,12 @@ pub(crate) enum Caller {
     Gone,
     /// /proc could not be read.
     Unknown,
+}
+
+/// Whether there is a task `tid` in this process's pid namespace: much cheaper than [`look_at`].
+pub(crate) fn exists(tid: u32) -> bool {
+    // Signal 0 only checks (kill(2)); EPERM means that there is one.
+    i32::try_from(tid).is_ok_and(|tid| kill(Pid::from_raw(tid), None) != Err(Errno::ESRCH))
 }
 
 /// Looks at thread `tid` of this process's pid namespace.
@@ -116,8 +123,9 @@ mod tests {
     #[test]
     fn this_thread_is_alive_and_pid_max_is_gone() {
         let tid = nix::unistd::gettid().as_raw().try_into().unwrap();
-        assert_eq!(look_at(tid), Caller::Alive);
+        assert_eq!((look_at(tid), exists(tid)), (Caller::Alive, true));
         // Above the largest pid_max the kernel allows (2^22).
-        assert_eq!(look_at(1 << 30), Caller::Gone);
+        assert_eq!((look_at(1 << 30), exists(1 << 30)), (Caller::Gone, false));
+        assert!(!exists(u32::MAX));
     }
 }

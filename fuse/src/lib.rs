@@ -15,6 +15,7 @@ pub mod extents;
 pub mod init;
 pub mod requests;
 pub mod session;
+pub mod settle;
 pub mod tree;
 pub mod waiting;
 
@@ -30,5 +31,6 @@ pub use crate::content::{Content, Done, Piece};
 pub use crate::device::MountOptions;
 pub use crate::error::TreeError;
 pub use crate::session::{Session, SessionError, SessionOptions};
+pub use crate::settle::settle;
 pub use crate::tree::MountedTree;
 pub use crate::waiting::WaitingReads;

@@ -248,3 +248,6 @@ fn ask_for_resend(device: BorrowedFd<'_>) -> Result<(), SessionError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::caller::{Caller, look_at};
+use crate::caller::{Caller, exists, look_at};
 use crate::content::{Content, Done, Piece};
 
 /// Reads that may be unanswered at one time, over all mounts that share the registry.
@@ -58,8 +58,8 @@ struct Watched {
 
 struct Read {
     tid: u32,
-    /// The task has been found once. One that never was found may live where this process
-    /// cannot look, which must not end its reads.
+    /// The task was found when its read began to wait, or later. One that never was found may
+    /// live where this process cannot look, which must not end its reads.
     seen: bool,
     slot: Arc<Slot>,
 }
@@ -135,6 +135,7 @@ impl WaitingReads {
 
     /// Lets the watcher look after a read that has no answer yet.
     fn watch(self: &Arc<Self>, tid: u32, slot: Arc<Slot>) {
+        let seen = tid != 0 && exists(tid);
         let mut unanswered = slot.lock();
         if unanswered.reply.is_none() {
             return;
@@ -144,14 +145,7 @@ impl WaitingReads {
         watched.next_key += 1;
         unanswered.key = Some(key);
         drop(unanswered);
-        watched.reads.insert(
-            key,
-            Read {
-                tid,
-                seen: false,
-                slot,
-            },
-        );
+        watched.reads.insert(key, Read { tid, seen, slot });
         if !watched.has_watcher {
             let registry = Arc::clone(self);
             let started = thread::Builder::new()

@@ -1,4 +1,5 @@
 //! What programs see on a real mount. Needs root and /dev/fuse.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests wait for other processes and the kernel"
@@ -21,7 +22,7 @@ use fuse::MountOptions;
 use fuse::requests::RequestKind;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
-use rustix::fs::{XattrFlags, getxattr, lgetxattr, listxattr, setxattr};
+use rustix::fs::{XattrFlags, getxattr, lgetxattr, lgetxattr_query, listxattr, setxattr};
 
 use crate::support::Served;
 use crate::support::image::{Layer, Meta, pattern};
@@ -273,7 +274,11 @@ fn holes_are_zeros_and_can_be_skipped() {
 #[test]
 fn xattrs_are_served() {
     let mut layer = Layer::default();
-    let value = pattern(3, 20);
+    // cap_net_raw=ep, as in `struct vfs_cap_data` of linux/capability.h; the kernel looks at it.
+    let value = [0x0200_0001u32, 1 << 13, 0, 0, 0]
+        .map(u32::to_le_bytes)
+        .concat();
+    let long = pattern(3, 3000);
     layer
         .file(
             "cap",
@@ -285,6 +290,7 @@ fn xattrs_are_served() {
             Meta::mode(0o644).xattr("user.b", b"").xattr("user.a", b"1"),
             b"x",
         )
+        .file("long", Meta::mode(0o644).xattr("user.long", &long), b"x")
         .file("none", Meta::mode(0o644), b"x");
     let served = Served::new(vec![layer]);
     let get = |path: &str, name: &str| {
@@ -302,18 +308,17 @@ fn xattrs_are_served() {
     assert_eq!(get("none", "user.a"), Err(Errno::NODATA));
     assert_eq!(get("none", "trusted.overlay.opaque"), Err(Errno::NODATA));
 
-    let nothing: &mut [u8] = &mut [];
-    assert_eq!(
-        lgetxattr(served.join("cap"), "security.capability", nothing),
-        Ok(20)
-    );
-    let mut short = [0u8; 19];
-    let answer = lgetxattr(
-        served.join("cap"),
-        "security.capability",
-        short.as_mut_slice(),
-    );
-    assert_eq!(answer, Err(Errno::RANGE));
+    assert_eq!(lgetxattr_query(served.join("long"), "user.long"), Ok(3000));
+    for (room, expected) in [
+        (2999, Err(Errno::RANGE)),
+        (3000, Ok(3000)),
+        (4000, Ok(3000)),
+    ] {
+        let mut buffer = vec![0; room];
+        let answer = lgetxattr(served.join("long"), "user.long", buffer.as_mut_slice());
+        assert_eq!(answer, expected);
+        assert!(answer.is_err() || buffer[..3000] == long);
+    }
     let mut list = vec![0; 100];
     let length = listxattr(served.join("two"), list.as_mut_slice()).unwrap();
     assert_eq!(&list[..length], b"user.a\0user.b\0");
@@ -375,7 +380,7 @@ fn nothing_can_be_changed() {
     read_only(symlink("x", path("new")));
     read_only(fs::set_permissions(
         path("big"),
-        PermissionsExt::from_mode(0),
+        PermissionsExt::from_mode(0o000),
     ));
     read_only(File::options().append(true).open(path("big")).map(drop));
     let set = setxattr(path("big"), "user.a", b"1", XattrFlags::empty());
@@ -569,4 +574,31 @@ fn an_overlay_above_shows_the_tree_and_takes_changes() {
         fs::read(served.join("etc/passwd")).unwrap(),
         b"root:x:0:0::/:/bin/sh\n"
     );
+}
+
+#[test]
+fn reads_that_wait_cannot_congest_the_mount() {
+    let served = Served::new(image());
+    assert_eq!(
+        names(&served.join("dev")).len(),
+        5,
+        "FUSE_INIT has been answered"
+    );
+    for limit in ["max_background", "congestion_threshold"] {
+        let path = served.mount.control(limit);
+        assert_eq!(fs::read_to_string(path).unwrap().trim(), "65535", "{limit}");
+    }
+}
+
+#[test]
+fn a_settled_mount_closes_without_a_request() {
+    let served = Served::new(image());
+    fuse::settle(&served.index, served.mount.path()).unwrap();
+    assert_eq!(served.requests.of(RequestKind::Other), 1, "the one flush");
+    let requests = served.requests.of(RequestKind::Open);
+    for path in ["big", "etc/passwd", "big"] {
+        drop(File::open(served.join(path)).unwrap());
+    }
+    assert_eq!(served.requests.of(RequestKind::Other), 1);
+    assert_eq!(served.requests.of(RequestKind::Open), requests);
 }

@@ -145,6 +145,36 @@ impl Cache {
         Ok(true)
     }
 
+    /// Removes every layer's copy that `keep` does not name and nobody has open.
+    ///
+    /// # Errors
+    /// `Io` when the kernel refuses.
+    pub fn retain(&self, keep: &[LayerKey]) -> Result<(), CacheError> {
+        let kept: Vec<PathBuf> = keep.iter().map(LayerKey::directory).collect();
+        let _changes = self.shared.changes();
+        let _hand = self.shared.hand();
+        let unwanted: Vec<PathBuf> = self
+            .shared
+            .catalog()
+            .entries
+            .iter()
+            .filter(|(directory, entry)| !kept.contains(directory) && !entry.is_in_use())
+            .map(|(directory, _)| directory.clone())
+            .collect();
+        for directory in unwanted {
+            let layer = scope::describe(&directory).map(|(layer, _)| LayerKey::trusted(layer));
+            let Some(key) = layer else { continue };
+            self.shared.remove_entry(&directory, || key.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of a layer that are here.
+    pub fn present_bytes(&self, key: &LayerKey) -> u64 {
+        let catalog = self.shared.catalog();
+        catalog.entries.get(&key.directory()).map_or(0, Entry::current_bytes)
+    }
+
     /// What the cache holds and may hold.
     pub fn usage(&self) -> Usage {
         self.shared.ledger.usage()

@@ -11,9 +11,9 @@ use super::varint;
 /// Runs that are closer than this are kept as one: telling the gap would cost as many bytes.
 const MIN_GAP: usize = 3;
 
-/// Records are small (a few KiB for gzip, tens of KiB for zstd), are written once and fetched
-/// often; above this level they shrink by less than 1 %.
-const COMPRESSION_LEVEL: i32 = 15;
+/// Records are written once and fetched often, but while a layer is scanned. Measured on
+/// stock layers: level 15 makes them 4 % smaller than this and halves the scan of zstd.
+const COMPRESSION_LEVEL: i32 = 6;
 
 /// Which bytes of a history are referred to.
 #[derive(Debug, Clone)]
@@ -172,14 +172,16 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)] // One range is what is meant.
     fn close_runs_are_joined_and_far_ones_are_not() {
         let used = used(300, &[0..64, 66..70, 80..81, 200..300]);
         assert_eq!(used.runs(), [0..70, 80..81, 200..300]);
-        assert_eq!(UsedBytes::none(100).runs(), []);
+        assert!(UsedBytes::none(100).runs().is_empty());
         assert_eq!(UsedBytes::all(100).runs(), [0..100]);
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)] // One range is what is meant.
     fn the_history_is_cut_before_its_first_used_byte() {
         let history = [7u8; 1000];
         let mut record = Vec::new();

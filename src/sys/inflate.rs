@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_stream_starts_inside_a_byte_and_with_a_window() {
         // The fixed block of FIXED, moved up by three bits.
-        let mut moved = vec![0u8; 6];
+        let mut moved = [0u8; 6];
         for bit in 0..40 {
             let value = FIXED[bit / 8] >> (bit % 8) & 1;
             moved[(bit + 3) / 8] |= value << ((bit + 3) % 8);

@@ -3,3 +3,14 @@
 pub mod descriptor;
 #[cfg(feature = "inflate")]
 pub mod inflate;
+#[cfg(feature = "map")]
+pub mod map;
+pub mod clone;
+pub mod close_range;
+pub mod keyring;
+pub mod loopback;
+pub mod mount_attributes;
+pub mod namespace;
+pub mod seccomp;
+pub mod signal;
+pub mod tuning;

@@ -207,7 +207,7 @@ fn model() -> impl Strategy<Value = Model> {
         )
             .prop_map(|(mode, entries)| Model::Directory(mode, entries))
     };
-    let tree = leaf.prop_recursive(4, 60, 8, move |inner| directory(inner));
+    let tree = leaf.prop_recursive(4, 60, 8, directory);
     (
         0u16..0o10000,
         prop::collection::btree_map("[a-z]{1,3}", tree, 0..8),

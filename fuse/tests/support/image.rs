@@ -1,4 +1,5 @@
 //! Small images made in memory, for tests of the tree and of real mounts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(dead_code, reason = "every test binary uses another part")]
 
 use index_format::{

@@ -1,4 +1,5 @@
 //! Content in memory, some of which can be held back.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::mem;
 use std::ops::Range;

@@ -1,4 +1,5 @@
 //! Real mounts for tests: they are unmounted and their connections aborted whatever happens.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(dead_code, reason = "every test binary uses another part")]
 #![allow(
     clippy::disallowed_methods,
@@ -13,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,10 @@ use self::image::{Layer, merged};
 use self::memory::Memory;
 
 /// Longer than anything here takes on a busy machine; ends a test that hangs.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// After this, a mount is aborted so that what waits on it fails.
+pub const WATCHDOG: Duration = Duration::from_secs(45);
 
 /// A mount whose device this process keeps.
 pub struct Mount {
@@ -35,6 +40,8 @@ pub struct Mount {
     pub init: Vec<u8>,
     connection: u32,
     dir: TempDir,
+    /// Hung up when the mount goes, which stops its watchdog.
+    _alive: Sender<()>,
 }
 
 impl Mount {
@@ -47,11 +54,20 @@ impl Mount {
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let (device, init) = open_and_mount(dir.path(), options).unwrap();
         let connection = connection_id(dir.path()).unwrap();
+        let (alive, gone) = channel();
+        // A system call on a mount that nobody serves has no time limit of its own.
+        thread::spawn(move || {
+            if gone.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("aborting a mount that hangs");
+                abort(connection).unwrap();
+            }
+        });
         Self {
             device,
             init,
             connection,
             dir,
+            _alive: alive,
         }
     }
 
@@ -61,6 +77,13 @@ impl Mount {
 
     pub fn join(&self, path: &str) -> PathBuf {
         self.path().join(path)
+    }
+
+    /// A file of the connection in the control filesystem.
+    pub fn control(&self, name: &str) -> PathBuf {
+        Path::new("/sys/fs/fuse/connections")
+            .join(self.connection.to_string())
+            .join(name)
     }
 
     pub fn abort(&self) {

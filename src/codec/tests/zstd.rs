@@ -249,3 +249,80 @@ proptest! {
         check_layer(ZSTD, &layer, &content, chunk_size, &sizes);
     }
 }
+
+/// Three sequences of four literals and a match of five bytes, 5 to 12 back, with tables of
+/// one symbol each: brought along, or repeated from the block before.
+fn one_symbol_block(repeated: bool) -> Vec<u8> {
+    let mut body = vec![12 << 3];
+    body.extend(b"literal text");
+    body.push(3);
+    match repeated {
+        false => body.extend([0b0101_0100, 4, 3, 2]),
+        true => body.push(0b1111_1100),
+    }
+    // Three bits of offset for each sequence below the end mark.
+    body.extend([0b1010_0110, 0b0000_0011]);
+    body
+}
+
+fn frame_of(blocks: &[(u32, &[u8])]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0];
+    for (number, (kind, body)) in blocks.iter().enumerate() {
+        let last = u32::from(number + 1 == blocks.len());
+        let header = (body.len() as u32) << 3 | kind << 1 | last;
+        frame.extend(&header.to_le_bytes()[..3]);
+        frame.extend(*body);
+    }
+    frame
+}
+
+/// No dictionary can hold a table of one symbol. A chunk starts after such a table only where
+/// the next block brings its own; klauspost's encoder repeats them.
+#[test]
+fn tables_of_one_symbol_move_the_start() {
+    const RAW: u32 = 0;
+    const COMPRESSED: u32 = 2;
+    let (own, repeated) = (one_symbol_block(false), one_symbol_block(true));
+    let layer = frame_of(&[
+        (RAW, b"something to begin with"),
+        (COMPRESSED, &own),
+        (COMPRESSED, &repeated),
+        (COMPRESSED, &own),
+        (RAW, b"plain"),
+        (COMPRESSED, &repeated),
+        (COMPRESSED, &own),
+    ]);
+    let (_, content) = scan(ZSTD, &layer, 1000).unwrap();
+    let scan = check_layer(ZSTD, &layer, &content, 1, &[5]);
+    let starts: Vec<u64> = scan
+        .chunks
+        .iter()
+        .map(|chunk| chunk.stream_start.0)
+        .collect();
+    // 23 bytes, then 27 for each compressed block: blocks 0, 1, 3 and 6.
+    assert_eq!(starts, [0, 23, 77, 136]);
+}
+
+/// A chunk that repeats predefined tables finds them in its dictionary, although the stream
+/// never described them. libzstd does not write such blocks, other encoders do.
+#[test]
+fn predefined_tables_can_be_repeated() {
+    // One sequence in states zero: no literals, the second offset, three bytes.
+    let block = |modes| [&[4 << 3][..], b"text", &[1, modes, 0, 0, 0b10]].concat();
+    let (predefined, repeated) = (block(0), block(0b1111_1100));
+    let layer = frame_of(&[
+        (0, b"something"),
+        (2, &predefined),
+        (2, &repeated),
+        (2, &repeated),
+    ]);
+    let (_, content) = scan(ZSTD, &layer, 1000).unwrap();
+    assert_eq!(
+        content,
+        ["something", "hintext", "ttttext", "textext"]
+            .concat()
+            .as_bytes()
+    );
+    let scan = check_layer(ZSTD, &layer, &content, 1, &[5]);
+    assert_eq!(scan.chunks.len(), 4);
+}

@@ -57,43 +57,54 @@ impl<'a> ForwardBits<'a> {
 }
 
 /// Reads from the end backwards; the last set bit marks the end (RFC 8878 section 4.1).
+///
+/// `refill`, then `read` at most [`MAX_READ`] bits: one load serves several reads, and only
+/// `is_exhausted` at the end tells whether there were as many bits as were read.
 pub(super) struct BackwardBits<'a> {
     data: &'a [u8],
-    /// Bits that are left.
-    left: usize,
-    overrun: bool,
+    /// Bits that are left, negative after too many were read.
+    left: i64,
+    /// The next bits, from the highest on.
+    next: u64,
 }
 
 impl<'a> BackwardBits<'a> {
-    /// `None` when there is no end mark.
+    /// `None` when there is no end mark. The bits are refilled.
     pub(super) fn new(data: &'a [u8]) -> Option<BackwardBits<'a>> {
         let last = data.last().filter(|last| **last != 0)?;
-        let left = data.len() * 8 - last.leading_zeros() as usize - 1;
-        Some(BackwardBits {
+        let left = data.len() as i64 * 8 - i64::from(last.leading_zeros()) - 1;
+        let mut bits = BackwardBits {
             data,
             left,
-            overrun: false,
-        })
+            next: 0,
+        };
+        bits.refill();
+        Some(bits)
     }
 
-    /// The next `count` bits; zero once there are fewer.
+    /// Makes the next [`MAX_READ`] bits readable; those beyond the start are zeros.
+    #[inline]
+    pub(super) fn refill(&mut self) {
+        let left = self.left.max(0) as usize;
+        let start = left.div_ceil(8).saturating_sub(8);
+        let above = 64 - (left - start * 8) as u32;
+        // With no bits left there is nothing to shift up, and 64 would be too far.
+        self.next = load(self.data, start).checked_shl(above).unwrap_or(0);
+    }
+
+    /// The next `count` bits.
     #[inline]
     pub(super) fn read(&mut self, count: u32) -> u64 {
-        match self.left.checked_sub(count as usize) {
-            Some(left) => {
-                self.left = left;
-                low(load(self.data, left / 8) >> (left % 8), count)
-            }
-            None => {
-                self.overrun = true;
-                0
-            }
-        }
+        debug_assert!(count <= MAX_READ, "more bits than a load holds");
+        let value = self.next >> 1 >> (63 - count);
+        self.next <<= count;
+        self.left -= i64::from(count);
+        value
     }
 
     /// Whether exactly all bits have been read.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.left == 0 && !self.overrun
+        self.left == 0
     }
 }
 
@@ -122,9 +133,28 @@ mod tests {
             (0b101, 0, 0b010_0110)
         );
         assert!(bits.is_exhausted());
+        bits.refill();
         assert_eq!(bits.read(1), 0);
         assert!(!bits.is_exhausted());
         assert!(BackwardBits::new(&[1, 0]).is_none());
         assert!(BackwardBits::new(&[]).is_none());
+    }
+
+    #[test]
+    fn backwards_through_many_loads() {
+        let data: Vec<u8> = (0..100u32).map(|at| (at * 37) as u8 | 1).collect();
+        for count in 1..=MAX_READ {
+            let mut bits = BackwardBits::new(&data).unwrap();
+            let mut left = bits.left as usize;
+            while left >= count as usize {
+                left -= count as usize;
+                let expected = (0..count as usize)
+                    .map(|bit| u64::from(data[(left + bit) / 8] >> ((left + bit) % 8) & 1) << bit)
+                    .sum::<u64>();
+                assert_eq!(bits.read(count), expected, "{count} bits at {left}");
+                bits.refill();
+            }
+            assert_eq!(bits.is_exhausted(), left == 0);
+        }
     }
 }

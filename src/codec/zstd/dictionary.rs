@@ -17,7 +17,7 @@ const FLAG_CHECKSUM: u8 = 1;
 const FLAG_HUFFMAN: u8 = 2;
 /// Then one bit for each table, in the order of [`Field::ALL`].
 const FLAG_TABLES: u8 = 4;
-const FLAGS_ALL: u8 = FLAG_CHECKSUM | FLAG_HUFFMAN | 7 * FLAG_TABLES;
+const FLAGS_ALL: u8 = FLAG_CHECKSUM | FLAG_HUFFMAN | (7 * FLAG_TABLES);
 
 /// The longest history of a checkpoint, in bytes. It is made in memory, zeros included, for
 /// every chunk decoded, and kept while scanning; stock compressors stay at 8 MiB or below.

@@ -129,10 +129,13 @@ impl FrameState {
         let mut literals_left = block.literals as u64;
         let mut position = self.position;
         for left in (0..block.sequences).rev() {
+            // At most 31 + 16 bits, then 16 + 9 + 9 + 8.
+            bits.refill();
             let offset_bits = u32::from(offset_state.symbol);
             let offset_value = (1u64 << offset_bits) + bits.read(offset_bits);
             let code = usize::from(match_state.symbol);
             let match_length = MATCH_BASES[code] + bits.read(MATCH_BITS[code].into()) as u32;
+            bits.refill();
             let code = usize::from(length_state.symbol);
             let literals = LITERAL_BASES[code] + bits.read(LITERAL_BITS[code].into()) as u32;
             let offset = next_offset(&mut self.offsets, offset_value, literals)?;

@@ -1,0 +1,20 @@
+//! `brisk monitor`, hidden: the process that looks after one container.
+
+use super::error::CliError;
+use crate::container::ImageProvider;
+use crate::container::monitor;
+use crate::daemon::control::Background;
+
+/// The monitor is told everything else over its standard input.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MonitorArguments {
+    /// What to fetch while nothing is asked for
+    #[arg(long, value_enum)]
+    pub background: Option<Background>,
+}
+
+/// Looks after one container until its end.
+pub fn run(provider: &dyn ImageProvider) -> Result<u8, CliError> {
+    monitor::run(provider)?;
+    Ok(0)
+}

@@ -1,0 +1,33 @@
+//! `brisk stop`: ends containers, politely first.
+
+use super::error::CliError;
+use super::global::GlobalOptions;
+use super::several::for_each;
+use crate::container::{Store, stop};
+use std::time::Duration;
+
+/// Options of `brisk stop`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StopArguments {
+    /// Seconds between the stop signal and SIGKILL (default: the container's, else 10)
+    #[arg(short, long, value_name = "SECONDS")]
+    pub time: Option<u32>,
+
+    /// Names, ids or beginnings of ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+/// Stops each container and prints what it was called; those that have ended are left
+/// alone.
+pub fn run(global: &GlobalOptions, arguments: StopArguments) -> Result<u8, CliError> {
+    let store = Store::open(&global.root)?;
+    let timeout = arguments
+        .time
+        .map(|seconds| Duration::from_secs(u64::from(seconds)));
+    for_each(&arguments.containers, |text| {
+        let container = store.find(text)?;
+        stop::stop(&store, &container, timeout)?;
+        Ok(text.to_owned())
+    })
+}

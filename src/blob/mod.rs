@@ -11,6 +11,7 @@ pub(crate) mod faulty;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,6 +20,15 @@ use futures_util::stream::BoxStream;
 pub use error::BlobError;
 pub use file::FileBlob;
 pub use remote::RemoteBlob;
+
+/// Bytes, and how long the first of them took.
+#[derive(Debug, Clone)]
+pub struct Timed {
+    /// Exactly the bytes of the range.
+    pub bytes: Bytes,
+    /// From the call to the first byte, where that says something about the link.
+    pub first_byte: Option<Duration>,
+}
 
 /// Bytes of known number that can be read by range.
 pub trait Blob: fmt::Debug + Send + Sync {
@@ -34,6 +44,17 @@ pub trait Blob: fmt::Debug + Send + Sync {
     /// A range that is not within the blob, and whatever keeps its bytes from arriving; never
     /// fewer bytes.
     fn read_at(&self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>>;
+
+    /// As `read_at`, with the time to the first byte where it is known: it tells how far away
+    /// the blob is.
+    fn read_timed(&self, range: Range<u64>) -> BoxFuture<'_, Result<Timed, BlobError>> {
+        Box::pin(async {
+            Ok(Timed {
+                bytes: self.read_at(range).await?,
+                first_byte: None,
+            })
+        })
+    }
 
     /// As `read_at`, for bytes that turned out wrong: past whatever keeps copies on the way,
     /// where the blob knows a way past it.

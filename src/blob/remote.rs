@@ -1,15 +1,16 @@
 //! A blob in a registry.
 
 use std::ops::Range;
+use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 
 use crate::registry::{BlobRef, Client, Repository};
 
-use super::{Blob, BlobError, check_range};
+use super::{Blob, BlobError, Timed, check_range};
 
 /// A blob of one repository, read through the registry's client.
 #[derive(Debug, Clone)]
@@ -29,15 +30,21 @@ impl RemoteBlob {
         }
     }
 
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, BlobError> {
+    async fn read(&self, range: Range<u64>) -> Result<Timed, BlobError> {
         check_range(&self.name(), &range, self.blob.size)?;
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let bytes = self
+        let start = Instant::now();
+        let mut first_byte = None;
+        let mut pieces = self
             .client
-            .blob_range(&self.repository, self.blob, range.clone())
-            .await?;
+            .blob_stream(&self.repository, self.blob, range.clone());
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = pieces.try_next().await? {
+            if first_byte.is_none() {
+                first_byte = Some(start.elapsed());
+                bytes.reserve((range.end - range.start) as usize);
+            }
+            bytes.extend_from_slice(&piece);
+        }
         let got = bytes.len() as u64;
         if got != range.end - range.start {
             return Err(BlobError::Length {
@@ -46,7 +53,10 @@ impl RemoteBlob {
                 got,
             });
         }
-        Ok(bytes)
+        Ok(Timed {
+            bytes: bytes.freeze(),
+            first_byte,
+        })
     }
 }
 
@@ -60,6 +70,10 @@ impl Blob for RemoteBlob {
     }
 
     fn read_at(&self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        Box::pin(async { Ok(self.read(range).await?.bytes) })
+    }
+
+    fn read_timed(&self, range: Range<u64>) -> BoxFuture<'_, Result<Timed, BlobError>> {
         Box::pin(self.read(range))
     }
 

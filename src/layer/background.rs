@@ -4,14 +4,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
-use super::{Cause, Closing, Layer, Permit, Resources};
+use super::{Cause, Closing, Layer, Resources, plan};
 
 /// Runs fetched or decoded at a time: some arriving, some being decoded, the next one asked for.
 const MAX_RUNS: usize = 8;
+
+/// Of these, those whose bytes have not all arrived: enough to fill the link with runs of one
+/// chunk. With more, each would finish late, waiting for the others.
+const MAX_DOWNLOADING: usize = 3;
 
 /// The pause after a failed request doubles from this ...
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -41,6 +46,8 @@ pub enum BackgroundOutcome {
     Stopped,
     /// Some chunks arrive corrupt, however often they are fetched.
     Corrupt,
+    /// Some layers have chunks too long to be fetched on their own; the rest is done.
+    NeedsWhole,
 }
 
 /// A background fetch. Dropping it stops it.
@@ -108,6 +115,8 @@ struct Fetcher {
     layers: Vec<Arc<Layer>>,
     stopped: watch::Receiver<bool>,
     running: JoinSet<Report>,
+    /// Places for runs whose bytes have not all arrived.
+    downloading: Arc<Semaphore>,
     /// Chunks that arrived corrupt, by layer.
     corrupt: HashSet<(usize, u32)>,
     /// What to wait after the next failure; longer from one to the next.
@@ -125,6 +134,7 @@ impl Fetcher {
             layers,
             stopped,
             running: JoinSet::new(),
+            downloading: Arc::new(Semaphore::new(MAX_DOWNLOADING)),
             corrupt: HashSet::new(),
             pause: FIRST_PAUSE,
             failed: false,
@@ -172,6 +182,9 @@ impl Fetcher {
             }
             if asked == 0 && !self.corrupt.is_empty() {
                 return BackgroundOutcome::Corrupt;
+            }
+            if asked == 0 && self.layers.iter().any(|layer| !layer.is_divisible()) {
+                return BackgroundOutcome::NeedsWhole;
             }
             if !self.progress {
                 self.rest().await;
@@ -227,7 +240,8 @@ impl Fetcher {
         while *next < layer.index().chunk_count() {
             let chunk = layer.chunk(*next).ok()?;
             self.confirm(layer, chunk.stream.clone()).await;
-            let wanted = !self.corrupt.contains(&(number, chunk.number))
+            let wanted = plan::is_fetchable(&chunk)
+                && !self.corrupt.contains(&(number, chunk.number))
                 && !layer.flights().contains(chunk.number)
                 && layer.lacks(&chunk);
             match (wanted, chunks.is_empty()) {
@@ -257,32 +271,27 @@ impl Fetcher {
         drop(confirm.await);
     }
 
-    /// Sends one request when the gate allows it.
+    /// Starts fetching chunks when the gate allows it.
     async fn fetch(&mut self, number: usize, layer: &Arc<Layer>, chunks: Vec<u32>) {
-        let Ok(runs) = layer.runs(chunks.iter().copied(), u64::MAX) else {
+        let Ok(runs) = layer.runs(chunks, u64::MAX) else {
             return;
         };
         for run in runs {
-            let permit = layer
-                .gate()
-                .enter(Cause::Background, run.compressed_bytes())
-                .await;
+            // Never closed.
+            let place = self.downloading.clone().acquire_owned().await.ok();
+            let bytes = layer.first_piece_bytes(&run.compressed());
+            let permit = layer.gate().enter(Cause::Background, bytes).await;
             // Only now, so that no reader waits for something that waits for readers.
-            let claim = layer
-                .flights()
-                .claim(run.numbers(), |free| layer.runs(free, u64::MAX));
-            let Ok((flights, _)) = claim else { return };
-            // Further ones, where others took chunks between, are for the next pass.
-            if let Some(flight) = flights.into_iter().next() {
-                self.spawn(number, layer, flight, permit);
+            if let Some(flight) = layer.flights().claim(run) {
+                self.spawn(number, layer, flight, Start { permit, place });
             }
         }
     }
 
-    fn spawn(&mut self, number: usize, layer: &Arc<Layer>, flight: Flight, permit: Permit) {
+    fn spawn(&mut self, number: usize, layer: &Arc<Layer>, flight: Flight, start: Start) {
         let chunks = flight.run.numbers().collect();
         let landing = flight.landing();
-        let fly = layer.clone().fly(flight, Cause::Background, Some(permit));
+        let fly = layer.clone().fly(flight, Cause::Background, Some(start));
         self.running.spawn(async move {
             let (outcome, ()) = futures_util::future::join(Landing::outcome(landing), fly).await;
             Report {

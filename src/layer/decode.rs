@@ -35,13 +35,9 @@ pub(super) fn window_range(start: u64) -> Range<u64> {
     start.saturating_sub(GZIP_WINDOW)..start
 }
 
-/// Whether the stream's last bytes can stand in for a checkpoint. The record of a zstd chunk
-/// also has tables, which no output shows.
-pub(super) fn window_suffices(compression: Compression) -> bool {
-    match compression {
-        Compression::None | Compression::Gzip => true,
-        Compression::Zstd => false,
-    }
+/// Whether the stream's bytes before a chunk can stand in for its checkpoint.
+pub(super) fn window_suffices(chunk: &Chunk) -> bool {
+    chunk.flags.contains(ChunkFlags::WINDOW_SUFFICES)
 }
 
 /// Whether a chunk needs nothing of what is before it.
@@ -95,7 +91,7 @@ impl DecodeJob {
         let record;
         let history = match (window, &self.checkpoints) {
             _ if is_free(compression, chunk) => History::Free,
-            (Some(window), _) if window_suffices(compression) => History::Window(window),
+            (Some(window), _) if window_suffices(chunk) => History::Window(window),
             (_, Some(checkpoints)) => {
                 record = checkpoints
                     .record(chunk)

@@ -51,6 +51,14 @@ pub enum ReadError {
         /// What is wrong.
         source: FormatError,
     },
+    /// A chunk is so long that the layer can only be fetched whole.
+    #[error("chunk {chunk} of layer {layer} is too long to be fetched on its own")]
+    ChunkTooLong {
+        /// The layer.
+        layer: Digest,
+        /// The chunk's number.
+        chunk: u32,
+    },
     /// The range is not within the stream.
     #[error("bytes {}..{} of layer {layer}, whose stream has {size}", .range.start, .range.end)]
     OutOfRange {
@@ -86,6 +94,7 @@ impl ReadError {
             | ReadError::Unavailable { .. }
             | ReadError::Checkpoints { .. }
             | ReadError::Index { .. }
+            | ReadError::ChunkTooLong { .. }
             | ReadError::OutOfRange { .. }
             | ReadError::NoSuchLayer { .. }
             | ReadError::Stopping { .. } => Errno::EIO,

@@ -36,28 +36,42 @@ impl Landing {
     }
 }
 
-/// Where a flight's end is announced.
-type Announcement = Arc<watch::Sender<Option<Outcome>>>;
+/// What a flight and those who wait for it share.
+#[derive(Debug)]
+struct Tower {
+    outcome: watch::Sender<Option<Outcome>>,
+    /// A reader waits.
+    wanted: watch::Sender<bool>,
+}
+
+impl Tower {
+    fn new() -> Arc<Tower> {
+        Arc::new(Tower {
+            outcome: watch::Sender::new(None),
+            wanted: watch::Sender::new(false),
+        })
+    }
+}
 
 /// The chunks of one layer that are being fetched.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    chunks: Mutex<HashMap<u32, Announcement>>,
+    chunks: Mutex<HashMap<u32, Arc<Tower>>>,
 }
 
 /// The right and duty to fetch a run. Dropped without an outcome, it lets the others go on.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) run: Run,
-    outcome: Announcement,
+    tower: Arc<Tower>,
     /// `None` when others do not know of this flight.
     flights: Option<Arc<Flights>>,
 }
 
 impl Flights {
-    /// Of the runs that `group` makes of the chunks nobody fetches: a flight each. For the
-    /// other chunks: where to wait.
-    pub(super) fn claim(
+    /// For a reader: a flight for each of the runs that `group` makes of the chunks nobody
+    /// fetches, and where to wait for the others. Those are in a hurry from now on.
+    pub(super) fn join(
         self: &Arc<Self>,
         chunks: impl IntoIterator<Item = u32>,
         group: impl FnOnce(Vec<u32>) -> Result<Vec<Run>, ReadError>,
@@ -67,25 +81,48 @@ impl Flights {
         let mut free = Vec::new();
         for chunk in chunks {
             match flying.get(&chunk) {
-                Some(outcome) => landings.push(Landing {
-                    outcome: outcome.subscribe(),
-                }),
+                Some(tower) => {
+                    tower.wanted.send_replace(true);
+                    landings.push(Landing {
+                        outcome: tower.outcome.subscribe(),
+                    });
+                }
                 None => free.push(chunk),
             }
         }
-        let mut flights = Vec::new();
-        for run in group(free)? {
-            let outcome = Arc::new(watch::Sender::new(None));
-            for chunk in run.numbers() {
-                flying.insert(chunk, outcome.clone());
-            }
-            flights.push(Flight {
-                run,
-                outcome,
-                flights: Some(self.clone()),
-            });
-        }
+        let flights = group(free)?
+            .into_iter()
+            .map(|run| self.start(&mut flying, run))
+            .collect();
         Ok((flights, landings))
+    }
+
+    /// A flight for the first chunks of a run that nobody fetches yet, if there are any. The
+    /// run shrinks to them.
+    pub(super) fn claim(self: &Arc<Self>, mut run: Run) -> Option<Flight> {
+        let mut flying = self.lock();
+        let free = |chunk: &index_format::Chunk| !flying.contains_key(&chunk.number);
+        let start = run.chunks.iter().position(free)?;
+        run.chunks.drain(..start);
+        let end = run
+            .chunks
+            .iter()
+            .position(|chunk| !free(chunk))
+            .unwrap_or(run.chunks.len());
+        run.chunks.truncate(end);
+        Some(self.start(&mut flying, run))
+    }
+
+    fn start(self: &Arc<Self>, flying: &mut HashMap<u32, Arc<Tower>>, run: Run) -> Flight {
+        let tower = Tower::new();
+        for chunk in run.numbers() {
+            flying.insert(chunk, tower.clone());
+        }
+        Flight {
+            run,
+            tower,
+            flights: Some(self.clone()),
+        }
     }
 
     /// Whether somebody fetches the chunk.
@@ -93,7 +130,7 @@ impl Flights {
         self.lock().contains_key(&chunk)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Announcement>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<Tower>>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +140,7 @@ impl Flight {
     pub(super) fn alone(run: Run) -> Flight {
         Flight {
             run,
-            outcome: Arc::new(watch::Sender::new(None)),
+            tower: Tower::new(),
             flights: None,
         }
     }
@@ -111,33 +148,117 @@ impl Flight {
     /// Where to wait for the outcome.
     pub(super) fn landing(&self) -> Landing {
         Landing {
-            outcome: self.outcome.subscribe(),
+            outcome: self.tower.outcome.subscribe(),
         }
     }
 
     /// Ends when nobody waits any more.
     pub(super) async fn deserted(&self) {
-        self.outcome.closed().await;
+        self.tower.outcome.closed().await;
+    }
+
+    /// Ends when a reader has joined.
+    pub(super) async fn wanted(&self) {
+        // The sender lives as long as the flight.
+        drop(
+            self.tower
+                .wanted
+                .subscribe()
+                .wait_for(|wanted| *wanted)
+                .await,
+        );
     }
 
     /// Tells everybody who waits.
-    pub(super) fn land(self, outcome: Outcome) {
-        self.outcome.send_replace(Some(outcome));
+    pub(super) fn land(mut self, outcome: Outcome) {
+        // First, so that whoever comes from now on does not take an old failure for its own.
+        self.leave();
+        self.tower.outcome.send_replace(Some(outcome));
+    }
+
+    /// Nobody joins any more.
+    fn leave(&mut self) {
+        let Some(flights) = self.flights.take() else {
+            return;
+        };
+        let mut flying = flights.lock();
+        for chunk in self.run.numbers() {
+            flying.remove(&chunk);
+        }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(flights) = &self.flights {
-            let mut flying = flights.lock();
-            for chunk in self.run.numbers() {
-                flying.remove(&chunk);
-            }
-        }
-        self.outcome.send_if_modified(|outcome| {
+        self.leave();
+        self.tower.outcome.send_if_modified(|outcome| {
             let open = outcome.is_none();
             outcome.get_or_insert(Outcome::GivenUp);
             open
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flights, Outcome};
+    use crate::layer::plan::{self, Run};
+    use futures_util::FutureExt;
+    use index_format::{Chunk, ChunkFlags};
+    use std::sync::Arc;
+
+    fn run(numbers: &[u32]) -> Run {
+        let chunk = |number: &u32| Chunk {
+            number: *number,
+            stream: 0..1,
+            compressed: 0..1,
+            bit: 0,
+            flags: ChunkFlags::FREE,
+            checkpoint: 0..0,
+        };
+        Run {
+            chunks: numbers.iter().map(chunk).collect(),
+        }
+    }
+
+    #[test]
+    fn readers_join_what_flies_and_hurry_it() {
+        let flights = Arc::new(Flights::default());
+        let idle = flights.claim(run(&[3, 4])).unwrap();
+        assert!(idle.wanted().now_or_never().is_none());
+        let group = |free: Vec<u32>| Ok(plan::runs(run(&free).chunks, u64::MAX));
+        let (mine, landings) = flights.join([4, 5], group).unwrap();
+        assert_eq!(mine.len(), 1);
+        assert_eq!(mine[0].run.numbers().collect::<Vec<_>>(), [5]);
+        assert!(idle.wanted().now_or_never().is_some());
+        drop(idle);
+        let outcome = landings[0].clone().outcome().now_or_never();
+        assert!(matches!(outcome, Some(Outcome::GivenUp)));
+        assert!(!flights.contains(3) && flights.contains(5));
+    }
+
+    #[test]
+    fn nobody_joins_a_flight_that_has_landed() {
+        let flights = Arc::new(Flights::default());
+        let one = flights.claim(run(&[3])).unwrap();
+        let landing = one.landing();
+        one.land(Outcome::GivenUp);
+        let other = flights.claim(run(&[3])).unwrap();
+        assert!(landing.outcome().now_or_never().is_some());
+        assert!(flights.contains(3));
+        assert!(other.landing().outcome().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_claim_shrinks_to_what_is_free() {
+        let flights = Arc::new(Flights::default());
+        let numbers = |flight: &super::Flight| flight.run.numbers().collect::<Vec<_>>();
+        let _one = flights.claim(run(&[3])).unwrap();
+        let _other = flights.claim(run(&[6])).unwrap();
+        let claimed = flights.claim(run(&[3, 4, 5, 6, 7])).unwrap();
+        assert_eq!(numbers(&claimed), [4, 5]);
+        assert!(flights.claim(run(&[4, 5, 6])).is_none());
+        drop(claimed);
+        assert_eq!(numbers(&flights.claim(run(&[4, 5, 6])).unwrap()), [4, 5]);
     }
 }

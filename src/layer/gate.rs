@@ -1,7 +1,8 @@
 //! Who may send the next request to a host.
 //!
 //! Bytes already asked for cannot be called back, so what nobody waits for keeps little on its
-//! way and sends nothing while a reader waits.
+//! way and, while a reader waits, asks only for what will arrive right behind the reader's
+//! bytes: the link is neither shared nor left idle.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Cause;
-use super::pace::Pace;
+use super::pace::{Arrival, Pace};
 
 /// Compressed bytes on their way from one host, at most: they are all in memory once they have
 /// arrived.
@@ -18,10 +19,6 @@ const MAX_IN_FLIGHT: u64 = 128 << 20;
 /// While readers wait all the time, one request that nobody waits for is let through this
 /// often: a program that reads without pause must not keep the rest of its image away for ever.
 const STARVATION_LIMIT: Duration = Duration::from_millis(500);
-
-/// A second request is worth its place on the link when the round trip between two would leave
-/// more than this part of the link idle.
-const IDLE_PART: u64 = 16;
 
 /// Orders the requests to one host: demand before read-ahead before background.
 #[derive(Debug, Default)]
@@ -34,14 +31,16 @@ pub struct FetchGate {
 struct State {
     /// Demand requests waiting or on their way.
     demand: u32,
+    /// Readers that wait for what somebody else's request brings.
+    held: u32,
     /// Since when the others wait for demand, or were last let through.
     paused_since: Option<Instant>,
+    /// When the demand requests on their way should have arrived.
+    demand_end: Option<Instant>,
     read_ahead_waiting: u32,
     in_flight: u64,
     /// Of these, what nobody waits for.
     idle_in_flight: u64,
-    idle_requests: u32,
-    delivered: u64,
     pace: Pace,
 }
 
@@ -51,8 +50,12 @@ pub struct Permit {
     gate: Arc<FetchGate>,
     cause: Cause,
     bytes: u64,
-    started: Instant,
-    delivered_before: u64,
+}
+
+/// A reader waits; see [`FetchGate::hold`].
+#[derive(Debug)]
+pub struct Hold {
+    gate: Arc<FetchGate>,
 }
 
 impl FetchGate {
@@ -61,7 +64,7 @@ impl FetchGate {
         Arc::new(FetchGate::default())
     }
 
-    /// Compressed bytes to ask for in one background request.
+    /// Compressed bytes to ask for at a time where nobody waits.
     pub fn request_bytes(&self) -> u64 {
         self.lock().pace.request_bytes()
     }
@@ -74,33 +77,29 @@ impl FetchGate {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let admitted = self.lock().admit(cause, bytes);
-            let pause = match admitted {
-                Ok(delivered_before) => {
+            match admitted {
+                Ok(()) => {
                     place.leave(true);
-                    let (gate, started) = (self.clone(), Instant::now());
                     return Permit {
-                        gate,
+                        gate: self.clone(),
                         cause,
                         bytes,
-                        started,
-                        delivered_before,
                     };
                 }
-                Err(pause) => pause,
-            };
-            match pause {
                 // Nothing else may happen for as long; look again then.
-                Some(pause) => drop(tokio::time::timeout(pause, changed).await),
-                None => changed.await,
+                Err(Some(pause)) => drop(tokio::time::timeout(pause, changed).await),
+                Err(None) => changed.await,
             }
         }
     }
 
     /// Holds back what nobody waits for, as long as a reader waits for bytes that somebody
-    /// else's request already brings.
-    pub fn hold(self: &Arc<Self>) -> DemandInterest {
-        self.lock().begin_demand();
-        DemandInterest { gate: self.clone() }
+    /// else's request brings.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        let mut state = self.lock();
+        state.held += 1;
+        state.pause();
+        Hold { gate: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,44 +110,93 @@ impl FetchGate {
 impl State {
     /// Admits a request, or says when to look again at the latest (`None`: when something
     /// changes).
-    fn admit(&mut self, cause: Cause, bytes: u64) -> Result<u64, Option<Duration>> {
+    fn admit(&mut self, cause: Cause, bytes: u64) -> Result<(), Option<Duration>> {
         if self.in_flight > 0 && self.in_flight + bytes > MAX_IN_FLIGHT {
             return Err(None);
         }
-        if cause != Cause::Demand {
-            self.admit_idle(cause, bytes)?;
+        if cause == Cause::Demand {
+            self.expect(bytes);
+        } else {
+            self.admit_idle(cause)?;
             self.idle_in_flight += bytes;
-            self.idle_requests += 1;
         }
         self.in_flight += bytes;
-        Ok(self.delivered)
+        Ok(())
     }
 
-    fn admit_idle(&mut self, cause: Cause, bytes: u64) -> Result<(), Option<Duration>> {
-        if self.demand > 0 {
-            let waited = self
-                .paused_since
-                .map_or(Duration::ZERO, |since| since.elapsed());
-            let left = STARVATION_LIMIT.saturating_sub(waited);
-            if self.idle_requests > 0 {
-                return Err(None);
-            }
-            if left > Duration::ZERO {
-                return Err(Some(left));
-            }
-            self.paused_since = Some(Instant::now());
-            return Ok(());
+    /// Foresees when a demand request's bytes will have arrived, behind those asked for before.
+    fn expect(&mut self, bytes: u64) {
+        let Some((trip, rate)) = self.pace.trip().zip(self.pace.rate()) else {
+            return;
+        };
+        let first = Instant::now() + trip;
+        let begin = self.demand_end.map_or(first, |end| end.max(first));
+        let transfer = Duration::try_from_secs_f64(bytes as f64 / rate).unwrap_or(Duration::MAX);
+        self.demand_end = begin.checked_add(transfer);
+    }
+
+    fn admit_idle(&mut self, cause: Cause) -> Result<(), Option<Duration>> {
+        if self.demand > 0 || self.held > 0 {
+            self.admit_beside_demand()?;
         }
         if cause == Cause::Background && self.read_ahead_waiting > 0 {
             return Err(None);
         }
-        let fits = self.idle_in_flight + bytes <= self.pace.window_bytes();
-        let product = self.pace.product().unwrap_or(bytes);
-        let second = self.idle_requests == 1 && product > bytes / IDLE_PART;
-        if self.idle_requests > 0 && !fits && !second {
+        if self.idle_in_flight > 0 && self.idle_in_flight >= self.pace.window_bytes() {
             return Err(None);
         }
+        if self.paused_since.is_some() {
+            self.paused_since = Some(Instant::now());
+        }
         Ok(())
+    }
+
+    /// While readers wait: only what arrives when their bytes have, and now and then one more.
+    fn admit_beside_demand(&self) -> Result<(), Option<Duration>> {
+        let now = Instant::now();
+        let paused = self
+            .paused_since
+            .map_or(Duration::ZERO, |since| now - since);
+        let starved = STARVATION_LIMIT.saturating_sub(paused);
+        let known = self
+            .demand_end
+            .zip(self.pace.trip())
+            .filter(|_| self.held == 0);
+        let mut wait = starved;
+        if let Some((end, trip)) = known {
+            let early = end.saturating_duration_since(now + trip);
+            // Long overdue, they meet some trouble that must not be added to.
+            let overdue = now > end + trip;
+            if early.is_zero() && !overdue {
+                return Ok(());
+            }
+            if !overdue {
+                wait = wait.min(early);
+            }
+        }
+        match (starved.is_zero(), self.idle_in_flight) {
+            (true, 0) => Ok(()),
+            (true, _) => Err(None),
+            (false, _) => Err(Some(wait)),
+        }
+    }
+
+    fn pause(&mut self) {
+        self.paused_since.get_or_insert_with(Instant::now);
+    }
+
+    fn end_demand(&mut self) {
+        self.demand -= 1;
+        if self.demand == 0 {
+            self.demand_end = None;
+        }
+        self.unpause();
+    }
+
+    fn unpause(&mut self) {
+        if self.demand == 0 && self.held == 0 {
+            self.paused_since = None;
+        }
     }
 }
 
@@ -163,7 +211,10 @@ impl<'a> Place<'a> {
     fn take(gate: &'a FetchGate, cause: Cause) -> Place<'a> {
         let mut state = gate.lock();
         match cause {
-            Cause::Demand => state.begin_demand(),
+            Cause::Demand => {
+                state.demand += 1;
+                state.pause();
+            }
             Cause::ReadAhead => state.read_ahead_waiting += 1,
             Cause::Background => {}
         }
@@ -197,40 +248,10 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A reader waits; see [`FetchGate::hold`].
-#[derive(Debug)]
-pub struct DemandInterest {
-    gate: Arc<FetchGate>,
-}
-
-impl Drop for DemandInterest {
-    fn drop(&mut self) {
-        self.gate.lock().end_demand();
-        self.gate.changed.notify_waiters();
-    }
-}
-
-impl State {
-    fn begin_demand(&mut self) {
-        self.demand += 1;
-        self.paused_since.get_or_insert_with(Instant::now);
-    }
-
-    fn end_demand(&mut self) {
-        self.demand -= 1;
-        if self.demand == 0 {
-            self.paused_since = None;
-        }
-    }
-}
-
 impl Permit {
     /// The request's bytes have arrived: what that says about the link is noted.
-    pub fn arrived(&self, bytes: u64) {
-        let mut state = self.gate.lock();
-        state.delivered += bytes;
-        let delivered = state.delivered - self.delivered_before;
-        state.pace.record(bytes, delivered, self.started.elapsed());
+    pub(super) fn arrived(&self, arrival: Arrival) {
+        self.gate.lock().pace.record(arrival);
     }
 }
 
@@ -242,75 +263,21 @@ impl Drop for Permit {
             state.end_demand();
         } else {
             state.idle_in_flight -= self.bytes;
-            state.idle_requests -= 1;
         }
         drop(state);
         self.gate.changed.notify_waiters();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{FetchGate, STARVATION_LIMIT};
-    use crate::layer::Cause;
-    use futures_util::FutureExt;
-    use std::time::{Duration, Instant};
-
-    const SIZE: u64 = 1 << 20;
-
-    #[tokio::test]
-    async fn nothing_idle_starts_while_a_reader_waits() {
-        let gate = FetchGate::new();
-        let demand = gate.enter(Cause::Demand, SIZE).await;
-        assert!(gate.enter(Cause::Background, SIZE).now_or_never().is_none());
-        assert!(gate.enter(Cause::ReadAhead, SIZE).now_or_never().is_none());
-        assert!(gate.enter(Cause::Demand, SIZE).now_or_never().is_some());
-        drop(demand);
-        assert!(gate.enter(Cause::Background, SIZE).now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn starvation_has_an_end() {
-        let gate = FetchGate::new();
-        let _demand = gate.enter(Cause::Demand, SIZE).await;
-        let start = Instant::now();
-        let one = gate.enter(Cause::Background, SIZE).await;
-        assert!(start.elapsed() >= STARVATION_LIMIT);
-        let second = tokio::time::timeout(Duration::from_millis(50), async {
-            gate.enter(Cause::Background, SIZE).await
-        });
-        assert!(second.await.is_err());
-        drop(one);
-    }
-
-    #[tokio::test]
-    async fn read_ahead_goes_before_background() {
-        let gate = FetchGate::new();
-        let demand = gate.enter(Cause::Demand, SIZE).await;
-        let mut ahead = std::pin::pin!(gate.enter(Cause::ReadAhead, SIZE));
-        assert!(ahead.as_mut().now_or_never().is_none());
-        drop(demand);
-        assert!(gate.enter(Cause::Background, SIZE).now_or_never().is_none());
-        let _ahead = ahead.await;
-        assert!(gate.enter(Cause::Background, SIZE).now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn idle_bytes_on_their_way_are_bounded_and_one_request_always_goes() {
-        let gate = FetchGate::new();
-        let huge = gate.enter(Cause::Background, 64 << 20).await;
-        let mut others = Vec::new();
-        while let Some(permit) = gate.enter(Cause::Background, SIZE).now_or_never() {
-            others.push(permit);
-            assert!(others.len() < 4);
-        }
-        drop((huge, others));
-        let mut count = 0;
-        let mut permits = Vec::new();
-        while let Some(permit) = gate.enter(Cause::Background, SIZE).now_or_never() {
-            permits.push(permit);
-            count += 1;
-        }
-        assert_eq!(count, 2);
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        state.held -= 1;
+        state.unpause();
+        drop(state);
+        self.gate.changed.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

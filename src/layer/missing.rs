@@ -20,6 +20,15 @@ impl Layer {
         })
     }
 
+    /// Whether every chunk can be fetched on its own. A layer of which this is not true can
+    /// only be fetched whole, by its owner.
+    pub fn is_divisible(&self) -> bool {
+        (0..self.index().chunk_count()).all(|number| {
+            self.chunk(number)
+                .is_ok_and(|chunk| plan::is_fetchable(&chunk))
+        })
+    }
+
     /// Whether a part of a leaf is in memory, unverified.
     pub(super) fn holds_part(&self, leaf: u64, part: &Range<u64>) -> bool {
         let parts = self.scratch().parts((self.id(), leaf));

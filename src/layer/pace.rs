@@ -1,126 +1,210 @@
 //! How fast a host answers: bandwidth and round trip, from the requests that went well.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Requests remembered: enough to forget a slow minute soon, few enough to follow a link that
 /// got slower.
 const SAMPLES: usize = 16;
 
-/// Bytes per background request before anything is known of the link.
-const FIRST_REQUEST: u64 = 1 << 20;
+/// Bytes per request that nobody waits for, before anything is known of the link. Usually a
+/// reader's request has been there first, and more is known.
+const FIRST_REQUEST: u64 = 256 << 10;
 
 /// Smaller requests would spend the link on headers and the server on lookups.
-const MIN_REQUEST: u64 = 256 << 10;
+const MIN_REQUEST: u64 = 64 << 10;
 
 /// Larger ones would gain nothing and hold more memory.
 const MAX_REQUEST: u64 = 8 << 20;
 
+/// More bytes on their way for nobody would gain nothing on any link that can be had.
+const MAX_WINDOW: u64 = 64 << 20;
+
+/// A request's bytes keep a link of no distance busy this long, at least: 250 requests per
+/// second are enough.
+const SHORTEST_REQUEST: Duration = Duration::from_millis(4);
+
+/// Part of a request's time that its bytes took to arrive, at least: what was waiting in
+/// buffers arrives at once and says nothing about the link.
+const LEAST_TRANSFER: f64 = 1.0 / 8.0;
+
+/// A request that went well.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
-    /// Bytes per second delivered by all requests together while this one ran.
-    rate: f64,
-    /// Time this request took beyond its bytes' share of that rate.
-    trip: Duration,
+pub(super) struct Arrival {
+    pub(super) started: Instant,
+    pub(super) ended: Instant,
+    /// Time to the first byte, where the blob knows it.
+    pub(super) first_byte: Option<Duration>,
+    pub(super) bytes: u64,
 }
 
 /// A moving picture of one host's link.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    samples: VecDeque<Sample>,
+    arrivals: VecDeque<Arrival>,
+    /// Bytes per second while each of them lasted.
+    rates: VecDeque<f64>,
 }
 
 impl Pace {
-    /// A request of `bytes` took `elapsed`, in which `delivered` bytes arrived in all.
-    pub(super) fn record(&mut self, bytes: u64, delivered: u64, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        if seconds <= 0.0 || bytes == 0 {
-            return;
+    /// Notes a request.
+    pub(super) fn record(&mut self, arrival: Arrival) {
+        if self.arrivals.len() == SAMPLES {
+            self.arrivals.pop_front();
+            self.rates.pop_front();
         }
-        let rate = delivered.max(bytes) as f64 / seconds;
-        let transfer = bytes as f64 / self.rate().unwrap_or(0.0).max(rate);
-        let trip = Duration::from_secs_f64((seconds - transfer).max(0.0));
-        if self.samples.len() == SAMPLES {
-            self.samples.pop_front();
-        }
-        self.samples.push_back(Sample { rate, trip });
-    }
-
-    fn rate(&self) -> Option<f64> {
-        self.samples
+        self.arrivals.push_back(arrival);
+        let elapsed = (arrival.ended - arrival.started).as_secs_f64();
+        // All of this arrived within the request's time: a lower bound of the link's rate.
+        let within = |other: &&Arrival| other.started >= arrival.started;
+        let bytes: u64 = self
+            .arrivals
             .iter()
-            .map(|sample| sample.rate)
+            .filter(within)
+            .map(|other| other.bytes)
+            .sum();
+        let trip = self.trip().map_or(0.0, |trip| trip.as_secs_f64());
+        let transfer = (elapsed - trip).max(elapsed * LEAST_TRANSFER);
+        self.rates.push_back(if transfer > 0.0 {
+            bytes as f64 / transfer
+        } else {
+            0.0
+        });
+    }
+
+    /// Bytes per second that the link has carried.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.rates
+            .iter()
+            .copied()
             .reduce(f64::max)
+            .filter(|rate| *rate > 0.0)
     }
 
-    /// Round trip times bandwidth: the bytes on their way when the link is just full. `None`
-    /// while nothing is known.
-    pub(super) fn product(&self) -> Option<u64> {
-        let trip = self.samples.iter().map(|sample| sample.trip).min()?;
+    /// From sending a request to the first byte of its answer, at best.
+    pub(super) fn trip(&self) -> Option<Duration> {
+        self.arrivals
+            .iter()
+            .filter_map(|arrival| arrival.first_byte)
+            .min()
+    }
+
+    /// Round trip times bandwidth: the bytes on their way when the link is just full.
+    fn product(&self) -> Option<u64> {
         // A float too large for the integer saturates.
-        Some((self.rate()? * trip.as_secs_f64()) as u64)
+        Some((self.rate()? * self.trip()?.as_secs_f64()) as u64)
     }
 
-    /// Bytes to ask for in one background request: what is on its way in one round trip.
+    /// Bytes to ask for at a time where nobody waits: a quarter of what is on its way in a
+    /// round trip, so that little is in a reader's way when it comes.
     pub(super) fn request_bytes(&self) -> u64 {
+        let known = self.product().zip(self.rate());
+        let bytes = known.map_or(FIRST_REQUEST, |(product, rate)| {
+            (product / 4).max((rate * SHORTEST_REQUEST.as_secs_f64()) as u64)
+        });
+        bytes.clamp(MIN_REQUEST, MAX_REQUEST)
+    }
+
+    /// Another request that nobody waits for is due while fewer bytes than this are on their
+    /// way for nobody. When one ends, what is left still fills the link until the next one's
+    /// bytes arrive; and when a reader comes, it has arrived before the reader's answer begins.
+    pub(super) fn window_bytes(&self) -> u64 {
         self.product()
             .unwrap_or(FIRST_REQUEST)
-            .clamp(MIN_REQUEST, MAX_REQUEST)
-    }
-
-    /// Bytes that requests nobody waits for may have on their way together: twice what fills
-    /// the link, so that it stays full while one request ends and the next one begins.
-    pub(super) fn window_bytes(&self) -> u64 {
-        2 * self
-            .product()
-            .unwrap_or(FIRST_REQUEST)
-            .clamp(MIN_REQUEST, MAX_REQUEST)
+            .min(MAX_WINDOW)
+            .saturating_add(self.request_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FIRST_REQUEST, MAX_REQUEST, MIN_REQUEST, Pace};
-    use std::time::Duration;
+    use super::{Arrival, FIRST_REQUEST, MAX_REQUEST, MIN_REQUEST, Pace};
+    use std::time::{Duration, Instant};
 
-    /// A link of `rate` bytes per second and `trip`, asked for one request after another.
-    fn measure(rate: u64, trip: Duration) -> Pace {
-        let mut pace = Pace::default();
+    /// Requests one after another over a link of `rate` bytes per second and `trip`.
+    fn measure(pace: &mut Pace, rate: u64, trip: Duration) {
+        let mut started = Instant::now();
         for _ in 0..40 {
             let bytes = pace.request_bytes();
-            let elapsed = trip + Duration::from_secs_f64(bytes as f64 / rate as f64);
-            // With two requests on their way the link delivers at its rate throughout.
-            let delivered = (rate as f64 * elapsed.as_secs_f64()) as u64;
-            pace.record(bytes, delivered, elapsed);
+            let ended = started + trip + Duration::from_secs_f64(bytes as f64 / rate as f64);
+            pace.record(Arrival {
+                started,
+                ended,
+                first_byte: Some(trip),
+                bytes,
+            });
+            started = ended;
         }
-        pace
     }
 
     #[test]
     fn requests_follow_round_trip_times_bandwidth() {
         assert_eq!(Pace::default().request_bytes(), FIRST_REQUEST);
         let cases = [
-            (100_000_000 / 8, 30, MIN_REQUEST..400_000),
-            (1_000_000_000 / 8, 30, 3_000_000..4_200_000),
-            (10_000_000_000 / 8, 100, MAX_REQUEST..MAX_REQUEST + 1),
-            (1_000_000_000 / 8, 0, MIN_REQUEST..MIN_REQUEST + 1),
+            (100_000_000 / 8, 30, 90_000..95_000, 460_000..475_000),
+            (
+                1_000_000_000 / 8,
+                30,
+                930_000..940_000,
+                4_600_000..4_700_000,
+            ),
+            (
+                10_000_000_000 / 8,
+                100,
+                MAX_REQUEST..MAX_REQUEST + 1,
+                60_000_000..80_000_000,
+            ),
+            (1_000_000_000 / 8, 1, 499_000..501_000, 620_000..630_000),
+            (
+                1_000_000 / 8,
+                50,
+                MIN_REQUEST..MIN_REQUEST + 1,
+                71_000..72_000,
+            ),
         ];
-        for (rate, trip, expected) in cases {
-            let request = measure(rate, Duration::from_millis(trip)).request_bytes();
+        for (rate, trip, requests, windows) in cases {
+            let mut pace = Pace::default();
+            measure(&mut pace, rate, Duration::from_millis(trip));
+            let (request, window) = (pace.request_bytes(), pace.window_bytes());
             assert!(
-                expected.contains(&request),
+                requests.contains(&request),
                 "{rate} B/s, {trip} ms: {request}"
             );
+            assert!(windows.contains(&window), "{rate} B/s, {trip} ms: {window}");
         }
     }
 
     #[test]
     fn a_link_that_got_slower_is_noticed() {
-        let mut pace = measure(1_000_000_000 / 8, Duration::from_millis(30));
-        for _ in 0..40 {
-            let elapsed = Duration::from_millis(30) + Duration::from_millis(800);
-            pace.record(1_000_000, 1_000_000, elapsed);
-        }
-        assert!(pace.request_bytes() < 400_000, "{}", pace.request_bytes());
+        let mut pace = Pace::default();
+        measure(&mut pace, 1_000_000_000 / 8, Duration::from_millis(30));
+        measure(&mut pace, 10_000_000 / 8, Duration::from_millis(30));
+        assert_eq!(pace.request_bytes(), MIN_REQUEST);
+    }
+
+    #[test]
+    fn requests_side_by_side_are_added_up_and_older_ones_are_not() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut arrive = |started, ended, bytes| {
+            let first_byte = Some(Duration::ZERO);
+            pace.record(Arrival {
+                started: at(started),
+                ended: at(ended),
+                first_byte,
+                bytes,
+            });
+        };
+        arrive(1000, 1050, 500_000);
+        arrive(1000, 1100, 500_000);
+        // One that began long ago ends within another's time.
+        arrive(0, 1190, 5_000_000);
+        arrive(1180, 1200, 100_000);
+        assert!(
+            (9.9e6..10.1e6).contains(&pace.rate().unwrap()),
+            "{:?}",
+            pace.rate()
+        );
     }
 }

@@ -4,9 +4,22 @@ use std::ops::Range;
 
 use index_format::{Chunk, FormatError, Index, LEAF_SIZE, StreamOffset};
 
+use crate::codec::MAX_CHUNK_LENGTH;
+
 /// Compressed bytes asked for in one demand request, at most, unless a single chunk has more:
 /// a reader waits for all of it.
 pub(super) const MAX_DEMAND_REQUEST: u64 = 8 << 20;
+
+/// A chunk's compressed bytes, at most: those of the longest chunk that is ever decoded, had it
+/// been stored uncompressed, with room for the headers of its blocks.
+const MAX_COMPRESSED_CHUNK: u64 = MAX_CHUNK_LENGTH + (1 << 20);
+
+/// Whether a chunk can be fetched on its own. Checked before anything is asked for: an index
+/// may say anything.
+pub(super) fn is_fetchable(chunk: &Chunk) -> bool {
+    chunk.stream.end.saturating_sub(chunk.stream.start) <= MAX_CHUNK_LENGTH
+        && chunk.compressed.end.saturating_sub(chunk.compressed.start) <= MAX_COMPRESSED_CHUNK
+}
 
 /// Adjacent chunks fetched by one request.
 #[derive(Debug, Clone)]
@@ -26,11 +39,6 @@ impl Run {
         let start = self.chunks.iter().map(|chunk| chunk.compressed.start).min();
         let end = self.chunks.iter().map(|chunk| chunk.compressed.end).max();
         start.unwrap_or(0)..end.unwrap_or(0)
-    }
-
-    pub(super) fn compressed_bytes(&self) -> u64 {
-        let range = self.compressed();
-        range.end - range.start
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
@@ -77,7 +85,7 @@ pub(super) fn runs(chunks: Vec<Chunk>, limit: u64) -> Vec<Run> {
 
 #[cfg(test)]
 mod tests {
-    use super::{leaf_range, leaves_of, runs};
+    use super::{is_fetchable, leaf_range, leaves_of, runs};
     use index_format::{Chunk, ChunkFlags};
 
     fn chunk(number: u32) -> Chunk {
@@ -107,6 +115,20 @@ mod tests {
         assert_eq!(numbers(1), [[1], [2], [3], [7], [8], [10]]);
         let run = &runs(vec![chunk(1), chunk(2)], 1000)[0];
         assert_eq!((run.compressed(), run.stream()), (100..301, 300..900));
+    }
+
+    #[test]
+    fn chunks_that_would_fill_the_memory_are_not_fetched() {
+        assert!(is_fetchable(&chunk(1)));
+        let long = Chunk {
+            stream: 0..(64 << 20) + 1,
+            ..chunk(1)
+        };
+        let wide = Chunk {
+            compressed: 0..1 << 30,
+            ..chunk(1)
+        };
+        assert!(!is_fetchable(&long) && !is_fetchable(&wide));
     }
 
     #[test]

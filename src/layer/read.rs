@@ -9,6 +9,7 @@ use index_format::Chunk;
 
 use super::answer::Answer;
 use super::decoded::{Decoded, Verdict};
+use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
 use super::missing::inside;
 use super::plan::{self, MAX_DEMAND_REQUEST, Run};
@@ -55,7 +56,6 @@ impl Layer {
             Err(answer) => answer,
         };
         let _waiting = self.counters().wait();
-        let _interest = self.gate().hold();
         for round in 0..=SHARED_ROUNDS {
             let alone = round == SHARED_ROUNDS;
             self.fetch_round(&mut answer, alone).await?;
@@ -121,7 +121,7 @@ impl Layer {
             (runs.into_iter().map(Flight::alone).collect(), Vec::new())
         } else {
             self.flights()
-                .claim(chunks, |free| self.runs(free, MAX_DEMAND_REQUEST))?
+                .join(chunks, |free| self.runs(free, MAX_DEMAND_REQUEST))?
         };
         for flight in flights {
             landings.push(flight.landing());
@@ -138,10 +138,17 @@ impl Layer {
         chunks: impl IntoIterator<Item = u32>,
         limit: u64,
     ) -> Result<Vec<Run>, ReadError> {
-        let chunks: Result<Vec<Chunk>, ReadError> = chunks
-            .into_iter()
-            .map(|number| self.chunk(number))
-            .collect();
+        let fetchable = |number| {
+            let chunk = self.chunk(number)?;
+            match plan::is_fetchable(&chunk) {
+                true => Ok(chunk),
+                false => Err(ReadError::ChunkTooLong {
+                    layer: self.digest(),
+                    chunk: number,
+                }),
+            }
+        };
+        let chunks: Result<Vec<Chunk>, ReadError> = chunks.into_iter().map(fetchable).collect();
         Ok(plan::runs(chunks?, limit))
     }
 
@@ -234,13 +241,18 @@ impl Layer {
             if self.flights().contains(number) || !self.lacks(&chunk) {
                 continue;
             }
-            let bytes = chunk.compressed.end - chunk.compressed.start;
+            let Ok(run) = self.runs([number], 0).map(|mut runs| runs.remove(0)) else {
+                return;
+            };
+            let bytes = self.first_piece_bytes(&run.compressed());
             let permit = self.gate().enter(Cause::ReadAhead, bytes).await;
             // Only now, so that no reader waits for something that waits for readers.
-            let claimed = self.flights().claim([number], |free| self.runs(free, 0));
-            let Ok((flights, _)) = claimed else { return };
-            if let Some(flight) = flights.into_iter().next() {
-                let fly = self.clone().fly(flight, Cause::ReadAhead, Some(permit));
+            if let Some(flight) = self.flights().claim(run) {
+                let start = Some(Start {
+                    permit,
+                    place: None,
+                });
+                let fly = self.clone().fly(flight, Cause::ReadAhead, start);
                 self.resources().runtime.spawn(fly);
             }
         }

@@ -3,6 +3,7 @@
 use crate::container::ContainerError;
 use crate::daemon::client::ClientError;
 use crate::daemon::control::Failure;
+use crate::mount::error::describe;
 use std::fmt;
 
 /// Exit code of the verbs whose exit code is not a program's.
@@ -86,7 +87,7 @@ impl From<anyhow::Error> for CliError {
 
 impl fmt::Display for CliError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:#}", self.error)?;
+        formatter.write_str(&describe(self.error.as_ref()))?;
         match &self.hint {
             Some(hint) => write!(formatter, "\nhint: {hint}"),
             None => Ok(()),

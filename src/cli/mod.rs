@@ -23,12 +23,16 @@ pub mod stop;
 pub mod table;
 pub mod wait;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use std::io::IsTerminal;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cli::error::{CliError, because};
+use crate::cli::error::{CliError, EXIT_FAILED, because};
 use crate::cli::global::{GlobalOptions, LogFormat};
 use crate::cli::provider::ServiceImages;
+use crate::container::error::EXIT_BRISK_FAILED;
+use crate::daemon::config::Config;
 
 /// Starts containers before their image has arrived
 #[derive(Parser, Debug)]
@@ -101,7 +105,12 @@ pub fn main() -> u8 {
         }
     };
     start_log(&line.global);
-    match line.verb.carry_out(&line.global) {
+    let failed_code = line.verb.failed_code();
+    let checked = check(&line).map_err(|error| CliError {
+        exit_code: failed_code,
+        ..error
+    });
+    match checked.and_then(|()| line.verb.carry_out(&line.global)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("brisk: {error}");
@@ -110,21 +119,74 @@ pub fn main() -> u8 {
     }
 }
 
+/// What would fail later, and in other words.
+fn check(line: &CommandLine) -> Result<(), CliError> {
+    if !line.verb.works_on_a_root() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(
+            CliError::new("this needs root: brisk mounts images and starts containers")
+                .hint("run it as root, for example by sudo"),
+        );
+    }
+    let root = &line.global.root;
+    if root.exists() && !root.is_dir() {
+        return Err(
+            CliError::new(format!("root {} is not a directory", root.display()))
+                .hint("name a directory, or one that can be made: --root DIR"),
+        );
+    }
+    // A mistake in it would else be found by the service, which has no terminal.
+    Config::load(line.global.config.as_deref())
+        .map(drop)
+        .map_err(because)
+}
+
 /// `run` keeps the codes below 125 for the program; a wrong command line of it is 125.
 fn usage_code(error: &clap::Error) -> u8 {
-    let is_run = std::env::args()
-        .skip(1)
-        .find(|a| !a.starts_with('-'))
-        .as_deref()
-        == Some("run");
     match error.use_stderr() {
         false => 0,
-        true if is_run => 125,
+        true if is_run(std::env::args().skip(1)) => EXIT_BRISK_FAILED,
         true => 2,
     }
 }
 
+/// Whether the verb of a command line, which may be wrong, is `run`.
+fn is_run(mut words: impl Iterator<Item = String>) -> bool {
+    let global = GlobalOptions::augment_args(clap::Command::new("brisk"));
+    let takes_value = |word: &str| {
+        global.get_arguments().any(|argument| {
+            argument.get_action().takes_values() && argument.get_long() == word.strip_prefix("--")
+        })
+    };
+    while let Some(word) = words.next() {
+        if takes_value(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return word == "run";
+        }
+    }
+    false
+}
+
 impl Verb {
+    /// Exit code where brisk cannot even begin.
+    fn failed_code(&self) -> u8 {
+        match self {
+            Verb::Run(_) => EXIT_BRISK_FAILED,
+            _ => EXIT_FAILED,
+        }
+    }
+
+    /// Whether it needs the privileges to mount, a root and a configuration.
+    fn works_on_a_root(&self) -> bool {
+        !matches!(
+            self,
+            Verb::Index(_) | Verb::Completions { .. } | Verb::Man | Verb::Keeper(_)
+        )
+    }
+
     fn carry_out(self, global: &GlobalOptions) -> Result<u8, CliError> {
         let images = || ServiceImages::new(global.clone(), None);
         match self {
@@ -168,6 +230,7 @@ fn start_log(global: &GlobalOptions) {
     let filter = tracing_subscriber::EnvFilter::new(global.log_level.to_string());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call would fail; there is none.
     let _ = match global.log_format {
@@ -183,6 +246,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_found_behind_global_options() {
+        for (line, is) in [
+            ("run --nosuch", true),
+            ("--root run images", false),
+            ("--root /r --plain-http run --x", true),
+            ("--root=/r run", true),
+            ("--log-level debug exec run", false),
+            ("--nosuch run", true),
+            ("", false),
+        ] {
+            assert_eq!(
+                is_run(line.split_whitespace().map(str::to_owned)),
+                is,
+                "{line}"
+            );
+        }
     }
 
     #[test]

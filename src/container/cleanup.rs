@@ -53,7 +53,9 @@ pub fn take_down(
     if let Err(error) = overlay::unmount(&container.rootfs()) {
         failures.push(error.to_string());
     }
-    if let Err(error) = release(container, provider, insistence) {
+    if let Err(error) = release(container, provider, insistence)
+        && insistence == Release::Insist
+    {
         failures.push(error.to_string());
     }
     failures

@@ -1,7 +1,7 @@
 //! The client's side of the control socket: finds the service of a root or starts it.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
@@ -172,40 +172,57 @@ impl Client {
         })?;
         let socket = directory.path(SOCKET);
         let began = Instant::now();
-        let mut spawned = false;
+        let mut spawned: Option<NewWords> = None;
         loop {
             match UnixStream::connect(&socket) {
                 Ok(stream) => return Ok(Some(stream)),
                 Err(_) if !start => return Ok(None),
-                Err(error) if began.elapsed() > START_LIMIT => {
-                    return Err(self.start_error(&run, &error.to_string()));
-                }
-                Err(_) if !spawned => {
-                    self.spawn(&run)?;
-                    spawned = true;
-                }
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "another process's listen() has no event"
-                )]
-                Err(_) => std::thread::sleep(START_PAUSE),
+                Err(error) => match &spawned {
+                    None => spawned = Some(self.spawn(&run)?),
+                    Some(words) => self.wait_for_start(words, began, &error)?,
+                },
             }
         }
     }
 
-    /// Starts the service; the program forks itself into the background and the first process
-    /// ends when the service either listens or has failed.
-    fn spawn(&self, run: &Path) -> Result<(), ClientError> {
-        let log_path = run.join(KeeperPaths::LOG);
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let (log, again) = log
-            .and_then(|log| Ok((log.try_clone()?, log)))
-            .map_err(|source| ClientError::Root {
-                path: log_path.clone(),
-                source,
-            })?;
+    /// Waits a little for a service that was started; fails where it has given up.
+    fn wait_for_start(
+        &self,
+        words: &NewWords,
+        began: Instant,
+        error: &io::Error,
+    ) -> Result<(), ClientError> {
+        if let Some(message) = words.last() {
+            return Err(self.start_error(message));
+        }
+        if began.elapsed() > START_LIMIT {
+            return Err(self.start_error(error.to_string()));
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process's listen() has no event"
+        )]
+        std::thread::sleep(START_PAUSE);
+        Ok(())
+    }
+
+    /// Starts the service; the program forks itself into the background as soon as it has
+    /// understood its arguments. Gives where it tells of a failure.
+    fn spawn(&self, run: &Path) -> Result<NewWords, ClientError> {
+        let path = run.join(KeeperPaths::LOG);
+        let on_log = |source| ClientError::Root {
+            path: path.clone(),
+            source,
+        };
+        let opened = OpenOptions::new().create(true).append(true).open(&path);
+        let log = opened.map_err(on_log)?;
+        let words = NewWords {
+            log: path.clone(),
+            offset: log.metadata().map_err(on_log)?.len(),
+        };
+        let again = log.try_clone().map_err(on_log)?;
         let Some((program, arguments)) = self.start.split_first() else {
-            return Err(self.start_error(run, "no command to start it"));
+            return Err(self.start_error("no command to start it".to_owned()));
         };
         let status = Command::new(program)
             .args(arguments)
@@ -214,27 +231,48 @@ impl Client {
             .stdout(log)
             .stderr(again)
             .status()
-            .map_err(|e| self.start_error(run, &e.to_string()))?;
+            .map_err(|e| self.start_error(e.to_string()))?;
         if status.success() {
-            Ok(())
+            Ok(words)
         } else {
-            Err(self.start_error(run, &status.to_string()))
+            Err(self.start_error(words.last().unwrap_or_else(|| status.to_string())))
         }
     }
 
-    fn start_error(&self, run: &Path, fallback: &str) -> ClientError {
-        let log = std::fs::read(run.join(KeeperPaths::LOG)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&log);
-        let message = text
-            .lines()
-            .rev()
-            .find(|l| !l.trim().is_empty())
-            .unwrap_or(fallback);
+    fn start_error(&self, message: String) -> ClientError {
         ClientError::Start {
             root: self.root.clone(),
-            message: message.to_owned(),
+            message,
         }
     }
+}
+
+/// What the service's log has from `offset` on, so that old words are not taken for new ones.
+#[derive(Clone, Debug)]
+struct NewWords {
+    log: PathBuf,
+    offset: u64,
+}
+
+impl NewWords {
+    /// What a service that ended said last, if it did.
+    fn last(&self) -> Option<String> {
+        if fs::metadata(&self.log).ok()?.len() <= self.offset {
+            return None;
+        }
+        let mut log = fs::File::open(&self.log).ok()?;
+        log.seek(SeekFrom::Start(self.offset)).ok()?;
+        let mut text = Vec::new();
+        log.take(LINE_LIMIT).read_to_end(&mut text).ok()?;
+        last_words(&String::from_utf8_lossy(&text))
+    }
+}
+
+/// A program of ours that fails says so in a line that begins with its name, and perhaps more.
+fn last_words(text: &str) -> Option<String> {
+    let text = format!("\n{text}");
+    let (_, words) = text.rsplit_once("\nbrisk: ")?;
+    Some(words.trim_end().to_owned())
 }
 
 /// Waits for the answer; false where `cancel` has spoken first.
@@ -263,4 +301,17 @@ pub fn make_private_directory(path: &Path) -> Result<(), ClientError> {
             path: path.to_path_buf(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn the_last_failure_is_told_whole() {
+        let log = "brisk: first\nWARN more\nbrisk: configuration f: line 2\n  |\n2 | x\n";
+        let told = last_words(log).unwrap();
+        assert_eq!(told, "configuration f: line 2\n  |\n2 | x");
+        assert_eq!(last_words("WARN brisk: not it\n"), None);
+    }
 }

@@ -119,7 +119,12 @@ impl ImageError {
             ImageError::Registry(error) if error.is_not_found() => {
                 Some("check the spelling of repository and tag".to_owned())
             }
-            ImageError::Mismatch { .. } => {
+            ImageError::Registry(error) if error.is_unreachable() => Some(
+                "check that the name of the registry is right and that it runs; `--plain-http` is \
+                 for one without TLS"
+                    .to_owned(),
+            ),
+            ImageError::Mismatch { .. } | ImageError::Layer { .. } => {
                 Some("the registry's copy is damaged; push the image again".to_owned())
             }
             _ => None,

@@ -47,13 +47,29 @@ impl MountError {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. A cause that the error itself ends with is not said
+/// again.
 pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text = format!("{text}: {cause}");
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let source = io::Error::other("inner");
+        let error = MountError::Keeper(source);
+        assert_eq!(describe(&error), "keeper connection: inner");
+    }
 }

@@ -271,6 +271,11 @@ impl RegistryError {
         )
     }
 
+    /// True when the server could not be talked to at all.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connection { source, .. } if source.is_connect())
+    }
+
     /// True when the limit of a wait passed.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout { .. })

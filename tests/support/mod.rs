@@ -13,7 +13,9 @@ use std::process::{Command, Output};
 
 /// Runs a command to its end and gives its output; panics with both streams when it fails.
 pub fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\nstdout: {}\nstderr: {}",

@@ -13,7 +13,9 @@ pub struct Node {
 impl Node {
     /// A node with an empty root.
     pub fn new() -> Self {
-        Node { directory: tempfile::tempdir().unwrap() }
+        Node {
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// The root.
@@ -34,9 +36,16 @@ impl Node {
     }
 
     /// A `brisk` command on this root.
-    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+    pub fn command<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_brisk"));
-        command.arg("--root").arg(self.root()).args(arguments).stdin(Stdio::null());
+        command
+            .arg("--root")
+            .arg(self.root())
+            .args(arguments)
+            .stdin(Stdio::null());
         command.env("DOCKER_CONFIG", self.path("docker"));
         command
     }
@@ -105,8 +114,13 @@ pub fn processes_of(root: &Path) -> Vec<i32> {
             continue;
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
-        let is_ours = words.first().is_some_and(|w| w.ends_with("/brisk") || w == "brisk");
+        let words: Vec<_> = line
+            .split(|b| *b == 0)
+            .map(String::from_utf8_lossy)
+            .collect();
+        let is_ours = words
+            .first()
+            .is_some_and(|w| w.ends_with("/brisk") || w == "brisk");
         if is_ours && words.iter().any(|w| *w == root) {
             found.push(pid);
         }

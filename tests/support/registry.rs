@@ -19,10 +19,18 @@ impl DockerRegistry {
     /// Starts a registry on a free loopback port.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let child = spawn(directory.path(), address);
-        let registry = DockerRegistry { address, child, directory };
+        let registry = DockerRegistry {
+            address,
+            child,
+            directory,
+        };
         registry.wait();
         registry
     }
@@ -30,7 +38,10 @@ impl DockerRegistry {
     fn wait(&self) {
         let started = Instant::now();
         while TcpStream::connect(self.address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "docker-registry did not start");
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "docker-registry did not start"
+            );
             pause(10);
         }
     }
@@ -112,7 +123,10 @@ fn spawn(directory: &Path, address: SocketAddr) -> Child {
 }
 
 /// Waits a little for another process.
-#[expect(clippy::disallowed_methods, reason = "another process's progress has no event")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process's progress has no event"
+)]
 pub fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
@@ -121,7 +135,10 @@ pub fn pause(milliseconds: u64) {
 pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        assert!(
+            started.elapsed() < limit,
+            "waited {limit:?} in vain for {what}"
+        );
         pause(10);
     }
 }

@@ -1,6 +1,6 @@
 //! Two directory trees, compared in everything that a program can see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -26,17 +26,9 @@ pub struct Seen {
     same_as: PathBuf,
 }
 
-/// What to compare.
-#[derive(Clone, Copy, Debug)]
-pub struct What {
-    /// Times of directories: no layer names some of them.
-    pub directory_times: bool,
-    /// File content.
-    pub content: bool,
-}
-
-/// Walks a tree by name order; the root itself is the empty path.
-pub fn walk(root: &Path, what: What) -> BTreeMap<PathBuf, Seen> {
+/// Walks a tree by name order; the root itself is the empty path. Of directories, only those in
+/// `timed` have times that can be compared: an unpacker gives the others the time of the day.
+pub fn walk(root: &Path, timed: &BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Seen> {
     let mut found = BTreeMap::new();
     let mut first_names = BTreeMap::new();
     let mut waiting = vec![PathBuf::new()];
@@ -44,21 +36,29 @@ pub fn walk(root: &Path, what: What) -> BTreeMap<PathBuf, Seen> {
         let path = root.join(&relative);
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         if metadata.is_dir() {
-            let mut names: Vec<_> =
-                std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let mut names: Vec<_> = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
             names.sort();
             waiting.extend(names.iter().rev().map(|name| relative.join(name)));
         }
-        let first = first_names.entry(metadata.ino()).or_insert_with(|| relative.clone()).clone();
-        found.insert(relative, see(&path, &metadata, first, what));
+        let first = first_names
+            .entry(metadata.ino())
+            .or_insert_with(|| relative.clone())
+            .clone();
+        let is_timed = !metadata.is_dir() || timed.contains(&relative);
+        let seen = see(&path, &metadata, first, is_timed);
+        found.insert(relative, seen);
     }
     found
 }
 
-fn see(path: &Path, metadata: &std::fs::Metadata, same_as: PathBuf, what: What) -> Seen {
+fn see(path: &Path, metadata: &std::fs::Metadata, same_as: PathBuf, is_timed: bool) -> Seen {
     let kind = metadata.file_type();
     let is_device = kind.is_char_device() || kind.is_block_device();
-    let content = (what.content && kind.is_file())
+    let content = kind
+        .is_file()
         .then(|| Sha256::digest(std::fs::read(path).unwrap()).to_vec());
     Seen {
         mode: metadata.mode(),
@@ -66,8 +66,7 @@ fn see(path: &Path, metadata: &std::fs::Metadata, same_as: PathBuf, what: What) 
         gid: metadata.gid(),
         links: (!kind.is_dir()).then(|| metadata.nlink()),
         size: (kind.is_file() || kind.is_symlink()).then(|| metadata.size()),
-        modified: (what.directory_times || !kind.is_dir())
-            .then(|| (metadata.mtime(), metadata.mtime_nsec())),
+        modified: is_timed.then(|| (metadata.mtime(), metadata.mtime_nsec())),
         device: is_device.then(|| metadata.rdev()),
         target: kind.is_symlink().then(|| std::fs::read_link(path).unwrap()),
         content,
@@ -92,7 +91,10 @@ fn xattrs(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
 /// Panics with the first differences of two trees, if there are any.
 pub fn assert_equal(left: &BTreeMap<PathBuf, Seen>, right: &BTreeMap<PathBuf, Seen>) {
     let mut differences = Vec::new();
-    for name in left.keys().chain(right.keys().filter(|name| !left.contains_key(*name))) {
+    for name in left
+        .keys()
+        .chain(right.keys().filter(|name| !left.contains_key(*name)))
+    {
         match (left.get(name), right.get(name)) {
             (Some(a), Some(b)) if a == b => {}
             (a, b) => differences.push(format!("{name:?}\n  left  {a:?}\n  right {b:?}")),
@@ -103,6 +105,11 @@ pub fn assert_equal(left: &BTreeMap<PathBuf, Seen>, right: &BTreeMap<PathBuf, Se
         "{} of {} names differ:\n{}",
         differences.len(),
         left.len(),
-        differences.iter().take(10).cloned().collect::<Vec<_>>().join("\n")
+        differences
+            .iter()
+            .take(10)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     );
 }

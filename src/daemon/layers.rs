@@ -263,6 +263,10 @@ impl LayerBook {
                 observer.warn("the cache has no room for the whole image".to_owned());
                 Ok(())
             }
+            BackgroundOutcome::NeedsWhole => {
+                observer.warn("a layer of the image can only be fetched whole".to_owned());
+                Ok(())
+            }
             BackgroundOutcome::Corrupt => Err(Failure {
                 message: "what the registry sends contradicts the image's index".to_owned(),
                 hint: Some("push image or index again".to_owned()),

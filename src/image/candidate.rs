@@ -4,6 +4,7 @@
 use index_format::wire;
 use index_format::{Digest, Index, IndexKind, Limits, SectionId};
 
+use crate::codec::MAX_CHUNK_LENGTH;
 use crate::image::artifact::{self, LayerParts, Table};
 use crate::image::document::LayerDescriptor;
 use crate::image::store::ArtifactPlace;
@@ -184,6 +185,12 @@ fn accept(
     for (what, has, expected) in facts {
         if has != expected {
             return Err(format!("its {what} is {has}, the image has {expected}"));
+        }
+    }
+    for number in 0..index.chunk_count() {
+        let chunk = index.chunk(number).map_err(|e| e.to_string())?;
+        if chunk.stream.end - chunk.stream.start > MAX_CHUNK_LENGTH {
+            return Err("the layer can only be streamed whole".to_owned());
         }
     }
     let checkpoints = row

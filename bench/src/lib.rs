@@ -1,4 +1,5 @@
 //! The small registry, the shaped link, and the comparisons made through them.
 
 pub mod link;
+pub mod node;
 pub mod registry;

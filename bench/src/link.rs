@@ -113,7 +113,7 @@ impl Link {
     }
 
     /// Counters of this link.
-    pub fn traffic(&self) -> &Traffic {
+    pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 }

@@ -82,6 +82,57 @@ impl Registry {
         self.address
     }
 
+    /// Takes a file over as a blob: moved where that is possible, else copied. The digest is
+    /// believed.
+    ///
+    /// # Errors
+    /// Where the registry's directory cannot be written.
+    pub fn adopt_blob(&self, file: &Path, digest: &str) -> Result<()> {
+        let path = blob_path(&self.shared, digest).context("not a digest")?;
+        std::fs::rename(file, &path)
+            .or_else(|_| std::fs::copy(file, &path).map(drop))
+            .with_context(|| format!("storing {}", file.display()))
+    }
+
+    /// Serves a file as a blob from where it lies. The digest is believed.
+    ///
+    /// # Errors
+    /// Where the registry's directory cannot be written.
+    pub fn link_blob(&self, file: &Path, digest: &str) -> Result<()> {
+        let path = blob_path(&self.shared, digest).context("not a digest")?;
+        match std::os::unix::fs::symlink(std::path::absolute(file)?, path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores a blob; its digest.
+    ///
+    /// # Errors
+    /// Where the registry's directory cannot be written.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<String> {
+        let digest = sha256(bytes);
+        let path = blob_path(&self.shared, &digest).context("not a digest")?;
+        std::fs::write(path, bytes)?;
+        Ok(digest)
+    }
+
+    /// Stores a manifest under a tag and its digest.
+    pub fn put_manifest(&self, name: &str, tag: &str, media_type: &str, bytes: Vec<u8>) {
+        let digest = sha256(&bytes);
+        let manifest = Manifest {
+            media_type: media_type.to_owned(),
+            bytes: bytes.into(),
+        };
+        let mut manifests = self
+            .shared
+            .manifests
+            .lock()
+            .expect("no holder of this lock panics");
+        manifests.insert((name.to_owned(), digest), manifest.clone());
+        manifests.insert((name.to_owned(), tag.to_owned()), manifest);
+    }
+
     /// Requests answered so far.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -323,7 +374,12 @@ fn referrers(shared: &Shared, name: &str, subject: &str) -> Response {
 
 /// `sha256:` and the digest in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
+    hex_digest(Sha256::new_with_prefix(bytes))
+}
+
+/// `sha256:` and the digest of what was hashed.
+pub fn hex_digest(hasher: Sha256) -> String {
+    let digest = hasher.finalize();
     let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
     format!("sha256:{hex}")
 }

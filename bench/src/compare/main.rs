@@ -1,0 +1,148 @@
+//! The comparisons: each prints a table of ratios from one run in which the contenders take
+//! turns.
+
+mod chunks;
+mod cold;
+mod containerd;
+mod index;
+mod warm;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bench::layout::Layout;
+use bench::link::{Link, Shape};
+use bench::node::{Node, brisk_beside};
+use bench::registry::Registry;
+use clap::{Parser, Subcommand};
+use tempfile::TempDir;
+
+/// Comparisons of brisk with what else does its work
+#[derive(Parser)]
+struct CommandLine {
+    /// Rounds; the contenders take turns in each
+    #[arg(long, global = true, default_value_t = 5)]
+    rounds: usize,
+    #[command(subcommand)]
+    comparison: Comparison,
+}
+
+#[derive(Subcommand)]
+enum Comparison {
+    /// Index build against plain decompression; opening an index and looking names up
+    Index {
+        /// A gzip layer
+        layer: PathBuf,
+    },
+    /// What a lazy start fetches at several chunk sizes
+    Chunks {
+        /// OCI layout of the image
+        layout: PathBuf,
+    },
+    /// Lazy start against full pull, through a link of 30 ms and 100 Mbit/s
+    Cold {
+        /// OCI layout of the image
+        layout: PathBuf,
+    },
+    /// Overlay on the brisk mount against overlay on the local file system, all content local
+    Warm {
+        /// OCI layout of the image
+        layout: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    let line = CommandLine::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let work = tokio::spawn(compare(line));
+        let stopped = tokio::signal::ctrl_c();
+        let abort = work.abort_handle();
+        tokio::select! {
+            result = work => result?,
+            _ = stopped => {
+                abort.abort();
+                anyhow::bail!("interrupted")
+            }
+        }
+    })
+}
+
+async fn compare(line: CommandLine) -> Result<()> {
+    let directory = tempfile::Builder::new()
+        .prefix("brisk-compare-")
+        .tempdir_in("/var/tmp")
+        .context("making a directory in /var/tmp")?;
+    match line.comparison {
+        Comparison::Index { layer } => index::compare(directory.path(), &layer, line.rounds).await,
+        Comparison::Chunks { layout } => {
+            chunks::compare(&Bench::new(directory, &layout).await?, line.rounds).await
+        }
+        Comparison::Cold { layout } => {
+            cold::compare(&Bench::new(directory, &layout).await?, line.rounds).await
+        }
+        Comparison::Warm { layout } => {
+            warm::compare(&Bench::new(directory, &layout).await?, line.rounds).await
+        }
+    }
+}
+
+/// An image, a registry, and the link to it.
+struct Bench {
+    brisk: PathBuf,
+    layout: Layout,
+    layout_directory: PathBuf,
+    registry: Registry,
+    link: Link,
+    directory: TempDir,
+}
+
+impl Bench {
+    async fn new(directory: TempDir, layout: &Path) -> Result<Self> {
+        let registry = Registry::start(&directory.path().join("registry"), true).await?;
+        let link = Link::start(registry.address(), Shape::new(30, 100)).await?;
+        Ok(Bench {
+            brisk: brisk_beside()?,
+            layout: Layout::open(layout)?,
+            layout_directory: std::path::absolute(layout)?,
+            registry,
+            link,
+            directory,
+        })
+    }
+
+    /// A node with an empty root.
+    fn node(&self, name: &str) -> Node {
+        Node::new(&self.brisk, self.directory.path().join(name))
+    }
+
+    /// Publishes the image under a name, with an index made past the link; the index's bytes.
+    async fn publish_indexed(&self, name: &str, chunk_size: &str) -> Result<u64> {
+        self.layout.publish(&self.registry, name)?;
+        let reference = format!("{}/{name}:latest", self.registry.address());
+        let node = self.node("publisher");
+        let pushed = node
+            .run(&["index", "push", "--chunk-size", chunk_size, &reference])
+            .await?;
+        node.close().await?;
+        let words = String::from_utf8_lossy(&pushed).into_owned();
+        words
+            .trim()
+            .strip_suffix(" bytes")
+            .and_then(|rest| rest.rsplit(' ').next()?.parse().ok())
+            .with_context(|| format!("no size in: {words}"))
+    }
+
+    /// The reference of a published image through the link.
+    fn reference(&self, name: &str) -> String {
+        format!("{}/{name}:latest", self.link.address())
+    }
+
+    /// Bytes that have come through the link.
+    fn fetched(&self) -> u64 {
+        self.link
+            .traffic()
+            .down
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

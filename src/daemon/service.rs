@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::cache::{Budget, Cache};
+use crate::cache::{Budget, Cache, CacheError};
 use crate::daemon::catalog::Catalog;
 use crate::daemon::config::Config;
 use crate::daemon::control::{
@@ -30,6 +30,10 @@ use crate::mount::{Commands, MountError};
 /// A service without mounts and clients ends after this time: long enough for the next command
 /// of a script, short enough to leave nothing running.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A service that holds the cache without the root's lock is at its end and needs less than this:
+/// what is left is the kernel's closing of its files.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(10);
 
 /// The service of one root.
 pub struct Service {
@@ -69,7 +73,7 @@ impl Service {
             Some(size) => Budget::Bytes(size.0),
             None => Budget::default(),
         };
-        let cache = Cache::open(&root.join("layers"), budget)?;
+        let cache = open_cache(&root.join("layers"), budget)?;
         let indexes = IndexStore::new(root);
         let images = ImageStore::new(root);
         let queries = Arc::new(Queries::new(config.clone()));
@@ -381,6 +385,22 @@ impl Drop for Busy {
             .idle_since
             .lock()
             .expect("no holder of this lock panics") = Instant::now();
+    }
+}
+
+/// Opens the cache; waits for a service that has given up the root but not ended yet.
+fn open_cache(directory: &Path, budget: Budget) -> Result<Cache, CacheError> {
+    let started = Instant::now();
+    loop {
+        match Cache::open(directory, budget) {
+            Err(CacheError::Locked { .. }) if started.elapsed() < PREDECESSOR_LIMIT => {}
+            other => return other,
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process's end has no event here"
+        )]
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -239,7 +239,8 @@ impl Fetcher {
         let mut start = 0;
         while *next < layer.index().chunk_count() {
             let chunk = layer.chunk(*next).ok()?;
-            self.confirm(layer, chunk.stream.clone()).await;
+            // What an unclean stop has left is verified rather than fetched again.
+            layer.confirm_off_the_reactor(chunk.stream.clone()).await;
             let wanted = plan::is_fetchable(&chunk)
                 && !self.corrupt.contains(&(number, chunk.number))
                 && !layer.flights().contains(chunk.number)
@@ -258,17 +259,6 @@ impl Fetcher {
             *next += 1;
         }
         (!chunks.is_empty()).then_some(chunks)
-    }
-
-    /// Verifies what an unclean stop has left before fetching it again.
-    async fn confirm(&self, layer: &Arc<Layer>, range: std::ops::Range<u64>) {
-        if layer.file().suspects(range.clone()).is_empty() {
-            return;
-        }
-        let layer = layer.clone();
-        let confirm = tokio::task::spawn_blocking(move || layer.confirm_suspects(range));
-        // Failing means that the service is stopping.
-        drop(confirm.await);
     }
 
     /// Starts fetching chunks when the gate allows it.

@@ -1,6 +1,7 @@
 //! Reading what is in the cache.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::answer::Answer;
 use super::{Layer, ReadError, plan, scratch};
@@ -71,6 +72,17 @@ impl Layer {
             }
         }
         !suspects.is_empty()
+    }
+
+    /// As [`Layer::confirm_suspects`], away from the reactor.
+    pub(super) async fn confirm_off_the_reactor(self: &Arc<Self>, range: Range<u64>) {
+        if self.file().suspects(range.clone()).is_empty() {
+            return;
+        }
+        let layer = self.clone();
+        let confirm = tokio::task::spawn_blocking(move || layer.confirm_suspects(range));
+        // Failing means that the service is stopping.
+        drop(confirm.await);
     }
 
     /// Fills in the leaves of an answer that are on disk or verified in memory.

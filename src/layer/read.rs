@@ -238,6 +238,8 @@ impl Layer {
             let Ok(chunk) = self.chunk(number) else {
                 return;
             };
+            // What an unclean stop has left is verified rather than fetched again.
+            self.confirm_off_the_reactor(chunk.stream.clone()).await;
             if self.flights().contains(number) || !self.lacks(&chunk) {
                 continue;
             }

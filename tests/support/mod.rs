@@ -5,7 +5,9 @@
 #![allow(dead_code, reason = "every test binary uses another part")]
 
 pub mod images;
+pub mod link;
 pub mod node;
+pub mod readers;
 pub mod registry;
 pub mod tree;
 

@@ -8,6 +8,7 @@ use super::run;
 /// A brisk root in a directory of its own; dropping it takes everything down.
 pub struct Node {
     directory: tempfile::TempDir,
+    has_config: bool,
 }
 
 impl Node {
@@ -15,7 +16,16 @@ impl Node {
     pub fn new() -> Self {
         Node {
             directory: tempfile::tempdir().unwrap(),
+            has_config: false,
         }
+    }
+
+    /// A node with an empty root and that configuration file.
+    pub fn with_config(text: &str) -> Self {
+        let mut node = Node::new();
+        node.has_config = true;
+        std::fs::write(node.path("config.toml"), text).unwrap();
+        node
     }
 
     /// The root.
@@ -46,6 +56,9 @@ impl Node {
             .arg(self.root())
             .args(arguments)
             .stdin(Stdio::null());
+        if self.has_config {
+            command.arg("--config").arg(self.path("config.toml"));
+        }
         command.env("DOCKER_CONFIG", self.path("docker"));
         command
     }
@@ -64,6 +77,20 @@ impl Node {
     pub fn status(&self) -> serde_json::Value {
         let output = self.brisk(&["status", "--json"]);
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Process ID of the service.
+    pub fn service(&self) -> i32 {
+        i32::try_from(self.status()["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// Process ID of the keeper.
+    pub fn keeper(&self) -> Option<i32> {
+        let is_keeper = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).any(|word| word == b"keeper")
+        };
+        processes_of(&self.root()).into_iter().find(is_keeper)
     }
 
     /// `brisk inspect --json`.

@@ -99,6 +99,18 @@ impl Node {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Kills and removes every container.
+    fn remove_containers(&self) {
+        let list = self.command(["ps", "-aq"]).output();
+        let ids = list
+            .map(|output| super::text(&output.stdout))
+            .unwrap_or_default();
+        if !ids.is_empty() {
+            let mut remove = self.command(["rm", "-f"]);
+            let _ = remove.args(ids.split_whitespace()).output();
+        }
+    }
+
     /// Mounts an image at a fresh directory.
     pub fn mount(&self, arguments: &[&str], name: &str) -> PathBuf {
         let directory = self.directory(name);
@@ -111,6 +123,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.remove_containers();
         let mut stop = self.command(["service-stop", "--unmount"]);
         let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
         for mount in mounts_below(self.directory.path()).iter().rev() {
@@ -147,7 +160,7 @@ pub fn processes_of(root: &Path) -> Vec<i32> {
             .collect();
         let is_ours = words
             .first()
-            .is_some_and(|w| w.ends_with("/brisk") || w == "brisk");
+            .is_some_and(|w| w.ends_with("/brisk") || w == "/proc/self/exe");
         if is_ours && words.iter().any(|w| *w == root) {
             found.push(pid);
         }

@@ -2,11 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{images, run};
+
+/// bcrypt of "secret", as htpasswd -B writes it.
+const PASSWORDS: &str = "tester:$2y$05$cosu/4LsJ2Y/9olQEWM/3OF9VZrIzoXJ4lx4K19yimMAKeMT1nNwW\n";
 
 /// A running docker-registry with its own storage; dropping it ends it.
 pub struct DockerRegistry {
@@ -18,6 +21,20 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts a registry on a free loopback port.
     pub fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// Starts a registry that wants user `tester` and password `secret`.
+    pub fn start_guarded() -> Self {
+        Self::start_with(|directory| {
+            let passwords = directory.join("passwords");
+            std::fs::write(&passwords, PASSWORDS).unwrap();
+            let path = passwords.display();
+            format!("auth: {{htpasswd: {{realm: here, path: '{path}'}}}}\n")
+        })
+    }
+
+    fn start_with(further: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap()
@@ -25,7 +42,9 @@ impl DockerRegistry {
             .unwrap()
             .port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let child = spawn(directory.path(), address);
+        let further = further(directory.path());
+        configure(directory.path(), address, &further);
+        let child = spawn(directory.path());
         let registry = DockerRegistry {
             address,
             child,
@@ -67,25 +86,42 @@ impl DockerRegistry {
         let _ = self.child.wait();
     }
 
+    /// The file that holds a blob.
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        let blobs = self
+            .directory
+            .path()
+            .join("storage/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+
     /// Starts it again on the same port with what was pushed.
     pub fn restart(&mut self) {
         self.stop();
-        self.child = spawn(self.directory.path(), self.address);
+        self.child = spawn(self.directory.path());
         self.wait();
     }
 
     /// Pushes a test image by skopeo; gives its reference.
     pub fn push(&self, image: &str, repository: &str) -> String {
+        self.push_as(image, repository, &[])
+    }
+
+    /// The same with further words for skopeo.
+    pub fn push_as(&self, image: &str, repository: &str, words: &[&str]) -> String {
         let source = format!("oci:{}:latest", images::layout(image).display());
         let reference = format!("{}/{repository}:latest", self.host());
-        run(Command::new("skopeo").args([
+        let mut copy = Command::new("skopeo");
+        copy.args([
             "copy",
             "-q",
             "--preserve-digests",
             "--dest-tls-verify=false",
-            &source,
-            &format!("docker://{reference}"),
-        ]));
+        ]);
+        run(copy
+            .args(words)
+            .args([&source, &format!("docker://{reference}")]));
         reference
     }
 }
@@ -99,21 +135,21 @@ impl Drop for DockerRegistry {
     }
 }
 
-fn spawn(directory: &Path, address: SocketAddr) -> Child {
-    let configuration = directory.join("config.yml");
-    std::fs::write(
-        &configuration,
-        format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: '{address}'}}\n",
-            directory.join("storage").display()
-        ),
-    )
-    .unwrap();
+fn configure(directory: &Path, address: SocketAddr, further: &str) {
+    let storage = directory.join("storage");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+         http: {{addr: '{address}'}}\n{further}",
+        storage.display()
+    );
+    std::fs::write(directory.join("config.yml"), text).unwrap();
+}
+
+fn spawn(directory: &Path) -> Child {
     Command::new("docker-registry")
         .arg("serve")
-        .arg(configuration)
+        .arg(directory.join("config.yml"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -1,0 +1,15 @@
+//! Bad input: each kind has its own message that names it, an exit code, and leaves nothing.
+//!
+//! Needs root, /dev/fuse, docker-registry, skopeo and brisk-runtime beside brisk.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod command_line;
+mod crafted;
+mod damage;
+mod hostile;
+mod images;
+mod interrupt;
+mod machine;
+mod traces;

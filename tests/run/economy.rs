@@ -1,0 +1,93 @@
+//! What lazy starts fetch and share.
+
+use crate::support::lab::Lab;
+
+#[test]
+fn a_lazy_start_fetches_a_part_of_the_image() {
+    let lab = Lab::new("python");
+    let done = lab.run(&["--background", "off"], &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(done.out, "READY 2.2.6 1 45\n");
+    let counters = &lab.node.status()["counters"];
+    let bytes = |name: &str| counters[name].as_u64().unwrap();
+    let fetched = bytes("demand_bytes") + bytes("read_ahead_bytes");
+    let inspected = lab.node.inspect(&lab.image);
+    let layers = inspected["layers"].as_array().unwrap();
+    let size: u64 = layers
+        .iter()
+        .map(|layer| layer["size"].as_u64().unwrap())
+        .sum();
+    println!(
+        "fetched {fetched} of {size} bytes and {} of indexes",
+        bytes("metadata_bytes")
+    );
+    assert!(
+        fetched > 0 && fetched < size * 9 / 10,
+        "fetched {fetched} of {size}"
+    );
+    assert_eq!(bytes("background_bytes"), 0);
+    assert_eq!(bytes("verification_failures"), 0);
+}
+
+#[test]
+fn containers_of_one_image_share_its_mount() {
+    let lab = Lab::new("zoo");
+    let ids = [
+        lab.detached(&[], "sleep 1000"),
+        lab.detached(&[], "sleep 1000"),
+    ];
+    let status = lab.node.status();
+    let mounts = status["mounts"].as_array().unwrap();
+    assert_eq!(mounts.len(), 1, "{status:#}");
+    let holders = mounts[0]["containers"].as_array().unwrap();
+    assert_eq!(holders.len(), 2);
+    for id in &ids {
+        assert!(
+            holders.iter().any(|holder| holder == id),
+            "{id} in {holders:?}"
+        );
+    }
+    // Each has an upper of its own.
+    assert_eq!(lab.brisk(&["exec", &ids[0], "touch", "/mine"]).code, 0);
+    assert_eq!(lab.brisk(&["exec", &ids[1], "test", "-e", "/mine"]).code, 1);
+}
+
+#[test]
+fn many_first_starts_at_once() {
+    let lab = Lab::new("zoo");
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let lab = &lab;
+            scope.spawn(move || {
+                let script = format!("sha256sum /zoo/large | wc -l; exit {number}");
+                let done = lab.run(&[], &["sh", "-c", &script]);
+                assert_eq!((done.code, done.out.as_str()), (number, "1\n"), "{done:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn other_runtimes_serve_as_well() {
+    let lab = Lab::new("zoo");
+    let done = lab.run(
+        &["--runtime", "/usr/sbin/runc"],
+        &["sh", "-c", "cat /zoo/small; exit 3"],
+    );
+    assert_eq!((done.code, done.out.as_str()), (3, "small\n"), "{done:?}");
+    let missing = lab.run(&["--runtime", "/nonexistent"], &["true"]);
+    assert_eq!(missing.code, 125);
+    assert!(
+        missing.err.contains("/nonexistent") && missing.err.contains("hint:"),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn an_image_without_an_index_runs_and_then_needs_no_registry() {
+    let mut lab = Lab::unindexed("zoo");
+    assert_eq!(lab.run(&[], &[]).out, "READY zoo\n");
+    lab.registry.stop();
+    assert_eq!(lab.run(&[], &[]).out, "READY zoo\n");
+    assert_eq!(lab.node.status()["counters"]["demand_bytes"], 0);
+}

@@ -1,0 +1,15 @@
+//! `brisk run` and its companions on the whole product: a real registry, a lazy mount, an
+//! overlay, brisk's own runtime.
+//!
+//! Needs root, /dev/fuse, docker-registry, skopeo, umoci and brisk-runtime beside brisk.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attached;
+mod confinement;
+mod detached;
+mod economy;
+mod files;
+mod outages;
+mod programs;

@@ -5,11 +5,8 @@
 #![allow(dead_code, reason = "every test binary uses another part")]
 
 pub mod images;
-<<<<<<< HEAD
 pub mod link;
-=======
 pub mod lab;
->>>>>>> w/runs
 pub mod node;
 pub mod readers;
 pub mod registry;

@@ -1,2 +1,7 @@
 //! `brisk`: parses the command line and dispatches to one verb.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(brisk::cli::main())
+}

@@ -1,1 +1,4 @@
 //! The small registry, the shaped link, and the comparisons made through them.
+
+pub mod link;
+pub mod registry;

@@ -1,1 +1,58 @@
-//! Bytes of a blob by range, wherever they lie: a registry, a local file, a faulty double.
+//! Compressed layers and other blobs by range, wherever they lie.
+//!
+//! A blob's bytes are unverified here: whoever reads parts of it knows their digests.
+
+mod error;
+mod file;
+mod remote;
+
+#[cfg(test)]
+pub(crate) mod faulty;
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+pub use error::BlobError;
+pub use file::FileBlob;
+pub use remote::RemoteBlob;
+
+/// Bytes of known number that can be read by range.
+pub trait Blob: fmt::Debug + Send + Sync {
+    /// What the blob is called in messages: a digest, a path.
+    fn name(&self) -> String;
+
+    /// Number of bytes.
+    fn size(&self) -> u64;
+
+    /// Exactly the bytes of the range.
+    ///
+    /// # Errors
+    /// A range that is not within the blob, and whatever keeps its bytes from arriving; never
+    /// fewer bytes.
+    fn read_at(&self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>>;
+
+    /// As `read_at`, for bytes that turned out wrong: past whatever keeps copies on the way,
+    /// where the blob knows a way past it.
+    fn reread_at(&self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        self.read_at(range)
+    }
+
+    /// The bytes from `start` to the end, in pieces as they arrive.
+    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>>;
+}
+
+/// Refuses ranges that are not within a blob of this size.
+fn check_range(name: &str, range: &Range<u64>, size: u64) -> Result<(), BlobError> {
+    if range.start > range.end || range.end > size {
+        return Err(BlobError::OutOfRange {
+            blob: name.to_owned(),
+            range: range.clone(),
+            size,
+        });
+    }
+    Ok(())
+}

@@ -1,6 +1,8 @@
 //! What a verb fails with: words, a remedy and an exit code.
 
 use crate::container::ContainerError;
+use crate::daemon::client::ClientError;
+use crate::daemon::control::Failure;
 use std::fmt;
 
 /// Exit code of the verbs whose exit code is not a program's.
@@ -18,6 +20,17 @@ pub struct CliError {
 }
 
 impl CliError {
+    /// A failure of these words.
+    pub fn new(message: impl Into<String>) -> CliError {
+        CliError::from(anyhow::Error::msg(message.into()))
+    }
+
+    /// The same with a remedy.
+    pub fn hint(mut self, hint: impl Into<String>) -> CliError {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// A failure of `run` or `exec`, whose exit codes tell a program's from brisk's own.
     pub fn of_program(error: ContainerError) -> CliError {
         let exit_code = error.exit_code();
@@ -36,6 +49,29 @@ impl From<ContainerError> for CliError {
             error: error.into(),
         }
     }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> CliError {
+        CliError {
+            hint: failure.hint,
+            ..CliError::new(failure.message)
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> CliError {
+        match error {
+            ClientError::Failed(failure) => failure.into(),
+            other => because(other),
+        }
+    }
+}
+
+/// A failure that some error is the cause of; its own causes are shown as well.
+pub fn because(error: impl std::error::Error + Send + Sync + 'static) -> CliError {
+    CliError::from(anyhow::Error::new(error))
 }
 
 impl From<anyhow::Error> for CliError {

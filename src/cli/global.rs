@@ -1,6 +1,7 @@
 //! Options of every verb, accepted before and after it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 /// Where all state lies unless `--root` says otherwise.
@@ -52,6 +53,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        })
+    }
 }
 
 impl GlobalOptions {

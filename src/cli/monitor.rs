@@ -3,13 +3,18 @@
 use super::error::CliError;
 use crate::container::ImageProvider;
 use crate::container::monitor;
+use crate::daemon::control::Background;
 
-/// The monitor is told everything over its standard input.
+/// The monitor is told everything else over its standard input.
 #[derive(Clone, Debug, clap::Args)]
-pub struct MonitorArguments {}
+pub struct MonitorArguments {
+    /// What to fetch while nothing is asked for
+    #[arg(long, value_enum)]
+    pub background: Option<Background>,
+}
 
 /// Looks after one container until its end.
-pub fn run(_arguments: MonitorArguments, provider: &dyn ImageProvider) -> Result<u8, CliError> {
+pub fn run(provider: &dyn ImageProvider) -> Result<u8, CliError> {
     monitor::run(provider)?;
     Ok(0)
 }

@@ -10,6 +10,8 @@ use crate::container::spec::resources;
 use crate::container::spec::volumes::{Volume, parse_tmpfs, parse_volume};
 use crate::container::terminal::window_size;
 use crate::container::{ContainerError, runtime, signal, size};
+use crate::daemon::control::Background;
+use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,10 @@ pub struct RunArguments {
     /// Name of the container (default: its short id)
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+
+    /// What to fetch while nothing is asked for [default: full]
+    #[arg(long, value_enum)]
+    pub background: Option<Background>,
 
     /// Set a variable; KEY alone takes its value from the environment
     #[arg(short, long, value_name = "KEY[=VALUE]")]
@@ -160,10 +166,13 @@ pub enum NetworkArgument {
 /// With exit code 125 for brisk's own failures, 126 and 127 for programs that cannot be
 /// executed or found, 128+n where signal n ended the preparation.
 pub fn run(global: &GlobalOptions, arguments: RunArguments) -> Result<u8, CliError> {
-    let detach = arguments.detach;
+    let (detach, background) = (arguments.detach, arguments.background);
     let options = options(arguments).map_err(CliError::of_program)?;
     let mut monitor_arguments = global.to_arguments();
     monitor_arguments.push("monitor".into());
+    if let Some(background) = background.and_then(|b| b.to_possible_value()) {
+        monitor_arguments.extend(["--background".into(), background.get_name().into()]);
+    }
     let monitor = MonitorCommand {
         program: PathBuf::from("/proc/self/exe"),
         arguments: monitor_arguments,

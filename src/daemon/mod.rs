@@ -1,1 +1,15 @@
 //! The mount service: wiring, control socket, lifetime.
+
+pub mod catalog;
+pub mod client;
+pub mod config;
+pub mod control;
+pub mod holders;
+pub mod layers;
+pub mod mounted;
+pub mod mounts;
+pub mod process;
+pub mod promotion;
+pub mod query;
+pub mod server;
+pub mod service;

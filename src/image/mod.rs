@@ -1,1 +1,21 @@
-//! From a reference to a readable image: manifest, platform, indexes and their trust, config, merge.
+//! From a reference to a readable image: manifest, platform, indexes and their trust, config,
+//! merge.
+
+pub mod arrival;
+pub mod artifact;
+pub mod candidate;
+pub mod document;
+pub mod documents;
+pub mod error;
+pub mod index_store;
+pub mod platform;
+pub mod publish;
+pub mod pull;
+pub mod query;
+pub mod resolve;
+pub mod store;
+pub mod trust;
+
+pub use error::ImageError;
+pub use query::Query;
+pub use resolve::{Observer, ResolvedImage, ResolvedLayer, Resolver};

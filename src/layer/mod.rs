@@ -1,1 +1,52 @@
-//! Index, cache, codec and blob joined into a readable layer; planner, background fetch.
+//! Readable layers: an index, a cache file and a blob make one.
+//!
+//! [`Layer`] answers reads of a layer's stream. What is in the cache is read at once; what is
+//! not is fetched as whole chunks, decoded, verified leaf by leaf, stored and answered. No byte
+//! leaves this floor that does not match a leaf digest of the layer's index. [`ImageContent`]
+//! is what the mounted tree of an image reads its files through, [`BackgroundFetch`] brings the
+//! rest of an image, and the [`FetchGate`] of a host keeps it out of the way of readers.
+//!
+//! A chunk is the unit of fetching and a leaf that of verification, and their boundaries
+//! differ: the leaf at a chunk's edge can be verified only together with the neighbour's part.
+//! Such parts wait, unverified and never served, in [`Scratch`] until the neighbour comes, or
+//! the reader that needs the leaf fetches both chunks.
+
+mod answer;
+mod background;
+mod checkpoints;
+mod closing;
+mod content;
+mod counters;
+mod decode;
+mod decoded;
+mod error;
+mod fetch;
+mod flight;
+mod gate;
+mod local;
+mod missing;
+mod pace;
+mod plan;
+mod policy;
+mod read;
+mod readable;
+mod resources;
+mod scratch;
+mod sequence;
+
+pub use background::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
+pub use checkpoints::{
+    CheckpointError, CheckpointSource, Checkpoints, FetchedCheckpoints, IndexCheckpoints,
+};
+pub use closing::{CloseError, Closing, OnClosing};
+pub use content::{ImageContent, MAX_WAITING_READS};
+pub use counters::{Cause, Counters};
+pub use error::ReadError;
+pub use gate::{DemandInterest, FetchGate, Permit};
+pub use policy::{OnOutage, Policy};
+pub use readable::{Layer, LayerParts};
+pub use resources::Resources;
+pub use scratch::Scratch;
+
+#[cfg(test)]
+mod tests;

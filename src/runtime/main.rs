@@ -1,2 +1,7 @@
 //! `brisk-runtime`: parses the command line and dispatches to one verb.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::run(std::env::args_os().skip(1).collect())
+}

@@ -30,10 +30,18 @@ mod tests {
         blocked.add(nix::sys::signal::Signal::SIGUSR1);
         let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
         let mask = |command: &mut Command| {
-            let output = command.arg("SigBlk").arg("/proc/self/status").output().unwrap();
+            let output = command
+                .arg("SigBlk")
+                .arg("/proc/self/status")
+                .output()
+                .unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
-        assert!(!mask(&mut Command::new("grep")).trim_end().ends_with("0000000000000000"));
+        assert!(
+            !mask(&mut Command::new("grep"))
+                .trim_end()
+                .ends_with("0000000000000000")
+        );
         let mut command = Command::new("grep");
         unblock_signals(&mut command);
         assert!(mask(&mut command).trim_end().ends_with("0000000000000000"));

@@ -1,0 +1,76 @@
+//! A blob in a registry.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
+
+use crate::registry::{BlobRef, Client, Repository};
+
+use super::{Blob, BlobError, check_range};
+
+/// A blob of one repository, read through the registry's client.
+#[derive(Debug, Clone)]
+pub struct RemoteBlob {
+    client: Client,
+    repository: Repository,
+    blob: BlobRef,
+}
+
+impl RemoteBlob {
+    /// Names the blob; nothing is sent yet.
+    pub fn new(client: Client, repository: Repository, blob: BlobRef) -> RemoteBlob {
+        RemoteBlob {
+            client,
+            repository,
+            blob,
+        }
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, BlobError> {
+        check_range(&self.name(), &range, self.blob.size)?;
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let bytes = self
+            .client
+            .blob_range(&self.repository, self.blob, range.clone())
+            .await?;
+        let got = bytes.len() as u64;
+        if got != range.end - range.start {
+            return Err(BlobError::Length {
+                blob: self.name(),
+                range,
+                got,
+            });
+        }
+        Ok(bytes)
+    }
+}
+
+impl Blob for RemoteBlob {
+    fn name(&self) -> String {
+        format!("{}@{}", self.repository, self.blob.digest)
+    }
+
+    fn size(&self) -> u64 {
+        self.blob.size
+    }
+
+    fn read_at(&self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        Box::pin(self.read(range))
+    }
+
+    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>> {
+        let wanted = start..self.blob.size;
+        if let Err(error) = check_range(&self.name(), &wanted, self.blob.size) {
+            return futures_util::stream::iter([Err(error)]).boxed();
+        }
+        self.client
+            .blob_stream(&self.repository, self.blob, wanted)
+            .map_err(BlobError::from)
+            .boxed()
+    }
+}

@@ -1,0 +1,218 @@
+//! `brisk index build` and `brisk index push`.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cache::durable;
+use crate::cli::error::{CliError, because};
+use crate::cli::global::GlobalOptions;
+use crate::cli::image_request::ImageOptions;
+use crate::cli::service::absolute;
+use crate::daemon::config::{ByteSize, Config};
+use crate::daemon::query::Queries;
+use crate::image::arrival::{Arrivals, OnBytes};
+use crate::image::index_store::IndexStore;
+use crate::image::publish::{IndexedLayer, Publisher};
+use crate::image::store::ImageStore;
+use crate::image::{ImageError, Query};
+use crate::indexer::{self, BuiltIndex, Discard, IndexOptions, LayerIndexer};
+
+/// Bytes of a layer file read at a time.
+const STEP: usize = 1 << 20;
+
+/// What `index build` takes.
+#[derive(Args, Clone, Debug)]
+pub struct BuildArguments {
+    /// Uncompressed bytes between two places where decoding can start, e.g. 1MiB
+    #[arg(long, value_name = "SIZE")]
+    chunk_size: Option<ByteSize>,
+    #[command(flatten)]
+    image: ImageOptions,
+    /// Where to write the index of a layer file [default: FILE.index]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// A layer file (tar, tar.gz, tar.zst), or an image
+    #[arg(value_name = "REF|FILE")]
+    what: String,
+}
+
+/// What `index push` takes.
+#[derive(Args, Clone, Debug)]
+pub struct PushArguments {
+    /// Uncompressed bytes between two places where decoding can start, e.g. 1MiB
+    #[arg(long, value_name = "SIZE")]
+    chunk_size: Option<ByteSize>,
+    #[command(flatten)]
+    image: ImageOptions,
+    /// The image
+    #[arg(value_name = "REF")]
+    reference: String,
+}
+
+/// Builds indexes.
+pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), CliError> {
+    let options = options(arguments.chunk_size)?;
+    let file = Path::new(&arguments.what);
+    if file.is_file() {
+        return build_file(file, arguments.output.as_deref(), options);
+    }
+    if let Some(output) = &arguments.output {
+        return Err(CliError::new(format!(
+            "-o {} is for one layer, and {} is not a layer file",
+            output.display(),
+            arguments.what
+        ))
+        .hint("the indexes of an image are kept below the root"));
+    }
+    let query = query(global, &arguments.image, &arguments.what)?;
+    let layers = with_image(global, &query, options, false)?;
+    for layer in &layers {
+        println!("{} {}", layer.descriptor.digest, layer.index.digest());
+    }
+    Ok(())
+}
+
+/// Builds indexes and attaches them.
+pub fn push(global: &GlobalOptions, arguments: &PushArguments) -> Result<(), CliError> {
+    let query = query(global, &arguments.image, &arguments.reference)?;
+    let options = options(arguments.chunk_size)?;
+    with_image(global, &query, options, true).map(drop)
+}
+
+/// Builds the indexes of an image, and pushes them where asked to.
+fn with_image(
+    global: &GlobalOptions,
+    query: &Query,
+    options: IndexOptions,
+    push: bool,
+) -> Result<Vec<IndexedLayer>, CliError> {
+    let root = absolute(&global.root)?;
+    let publisher = Publisher {
+        images: ImageStore::new(&root),
+        indexes: IndexStore::new(&root),
+        arrivals: Arrivals::default(),
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(because)?;
+    runtime.block_on(async {
+        let bar = progress_bar();
+        let counted = bar.clone();
+        let on_bytes: OnBytes = Arc::new(move |bytes| counted.inc(bytes));
+        let built = publisher.build(query, options, on_bytes).await;
+        bar.finish_and_clear();
+        let (documents, layers) = built.map_err(image_error)?;
+        layers.iter().for_each(say_oddities);
+        if push {
+            let published = publisher
+                .push(query, &documents, &layers)
+                .await
+                .map_err(image_error)?;
+            let state = if published.was_there {
+                "already attached"
+            } else {
+                "attached"
+            };
+            println!(
+                "{state} {} to {}: {} layers, {} bytes",
+                published.artifact, query.reference, published.layers, published.size
+            );
+        }
+        Ok(layers)
+    })
+}
+
+fn say_oddities(layer: &IndexedLayer) {
+    for warning in &layer.warnings {
+        eprintln!(
+            "brisk: warning: layer {}: {warning}",
+            layer.descriptor.digest
+        );
+    }
+    if let Some(reason) = &layer.stream_only {
+        eprintln!(
+            "brisk: warning: layer {} can only be fetched whole: {reason}",
+            layer.descriptor.digest
+        );
+    }
+}
+
+fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Result<(), CliError> {
+    let output = match output {
+        Some(output) => output.to_path_buf(),
+        None => PathBuf::from(format!("{}.index", file.display())),
+    };
+    let built = index_file(file, options)?;
+    for warning in &built.warnings.first {
+        eprintln!("brisk: warning: {warning}");
+    }
+    if let Some(reason) = &built.stream_only {
+        eprintln!(
+            "brisk: warning: {} can only be read whole: {reason}",
+            file.display()
+        );
+    }
+    durable::write_file(&output, &built.bytes)
+        .map_err(|error| CliError::new(format!("writing {}: {error}", output.display())))?;
+    println!("{} {}", built.layer_digest, output.display());
+    Ok(())
+}
+
+/// Indexes a layer file.
+pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliError> {
+    let on_file = |error: std::io::Error| CliError::new(format!("{}: {error}", file.display()));
+    let in_file = |error: indexer::IndexerError| {
+        CliError::new(format!("{}: {}", file.display(), because(error)))
+    };
+    let mut input = File::open(file).map_err(on_file)?;
+    let mut buffer = vec![0; STEP];
+    let mut length = input.read(&mut buffer).map_err(on_file)?;
+    let compression = indexer::detect(&buffer[..length]);
+    let mut layer = LayerIndexer::new(compression, options).map_err(in_file)?;
+    while length > 0 {
+        layer
+            .push(&buffer[..length], &mut Discard)
+            .map_err(in_file)?;
+        length = input.read(&mut buffer).map_err(on_file)?;
+    }
+    layer.finish().map_err(in_file)
+}
+
+fn options(chunk_size: Option<ByteSize>) -> Result<IndexOptions, CliError> {
+    let chunk_size = chunk_size.map(|size| size.0);
+    if chunk_size.is_some_and(|size| !(4096..=32 << 20).contains(&size)) {
+        return Err(CliError::new(
+            "the chunk size must be between 4KiB and 32MiB",
+        ));
+    }
+    Ok(IndexOptions {
+        chunk_size,
+        ..IndexOptions::default()
+    })
+}
+
+fn query(global: &GlobalOptions, image: &ImageOptions, what: &str) -> Result<Query, CliError> {
+    let config = Config::load(global.config.as_deref()).map_err(because)?;
+    let request = image.request(global, what)?;
+    Ok(Queries::new(config).query(&request, true)?)
+}
+
+fn image_error(error: ImageError) -> CliError {
+    CliError {
+        hint: error.hint(),
+        ..because(error)
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("indexing {bytes} {bytes_per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::no_length().with_style(style);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}

@@ -1,0 +1,105 @@
+//! `brisk inspect` and `brisk status`.
+
+use clap::Args;
+use indicatif::HumanBytes;
+
+use crate::cli::error::CliError;
+use crate::cli::global::GlobalOptions;
+use crate::cli::image_request::ImageOptions;
+use crate::cli::output::{print_json, print_table};
+use crate::cli::service::ask;
+use crate::daemon::control::{LayerInspection, Outcome, Request};
+
+/// Tell of an image's layers: lazy or not and why, the source and trust of each index
+#[derive(Args, Clone, Debug)]
+pub struct InspectArguments {
+    #[command(flatten)]
+    image: ImageOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The image: NAME[:TAG][@DIGEST] or oci:DIR[:TAG]
+    #[arg(value_name = "REF")]
+    reference: String,
+}
+
+/// Tell of the mounts of this root, the cache and the traffic
+#[derive(Args, Clone, Debug)]
+pub struct StatusArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tells of an image's layers.
+pub fn inspect(global: &GlobalOptions, arguments: &InspectArguments) -> Result<(), CliError> {
+    let image = arguments.image.request(global, &arguments.reference)?;
+    let Outcome::Inspected(inspection) = ask(global, &Request::Inspect { image })? else {
+        return Err(CliError::new("the service answered something else"));
+    };
+    if arguments.json {
+        return print_json(&inspection);
+    }
+    println!(
+        "{} {} {}",
+        inspection.reference, inspection.digest, inspection.platform
+    );
+    layers(&inspection.layers)
+}
+
+/// Tells of the service.
+pub fn status(global: &GlobalOptions, arguments: &StatusArguments) -> Result<(), CliError> {
+    let Outcome::Status(status) = ask(global, &Request::Status)? else {
+        return Err(CliError::new("the service answered something else"));
+    };
+    if arguments.json {
+        return print_json(&status);
+    }
+    let counters = &status.counters;
+    println!("service    process {}", status.pid);
+    println!(
+        "cache      {} of {}",
+        HumanBytes(status.cache_bytes),
+        HumanBytes(status.cache_budget)
+    );
+    println!(
+        "fetched    {} on demand, {} ahead, {} in the background, {} of metadata",
+        HumanBytes(counters.demand_bytes),
+        HumanBytes(counters.read_ahead_bytes),
+        HumanBytes(counters.background_bytes),
+        HumanBytes(counters.metadata_bytes)
+    );
+    println!("waiting    {} reads", counters.waiting_reads);
+    for mount in &status.mounts {
+        println!();
+        println!("{} at {}", mount.reference, mount.directory.display());
+        if !mount.containers.is_empty() {
+            println!("containers {}", mount.containers.join(" "));
+        }
+        layers(&mount.layers)?;
+    }
+    Ok(())
+}
+
+fn layers(layers: &[LayerInspection]) -> Result<(), CliError> {
+    let rows = layers.iter().map(|layer| {
+        let (source, trust) = layer.index.as_ref().map_or(("-", "-"), |index| {
+            (index.source.as_str(), index.trust.as_str())
+        });
+        vec![
+            layer.digest.chars().take("sha256:".len() + 12).collect(),
+            HumanBytes(layer.size).to_string(),
+            HumanBytes(layer.bytes_present).to_string(),
+            if layer.lazy { "lazy" } else { "whole" }.to_owned(),
+            source.to_owned(),
+            trust.to_owned(),
+            layer.reason.clone().unwrap_or_default(),
+        ]
+    });
+    print_table(
+        &[
+            "LAYER", "SIZE", "PRESENT", "FETCH", "INDEX", "TRUST", "REASON",
+        ],
+        rows,
+    )
+}

@@ -1,0 +1,36 @@
+//! Data on stdout: JSON and tables.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::error::{CliError, because};
+use crate::cli::table;
+
+/// Prints a value as one JSON document.
+pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).map_err(because)?;
+    finish(writeln!(out))
+}
+
+/// Prints rows under their heads, in columns.
+pub fn print_table(
+    heads: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Result<(), CliError> {
+    let rows: Vec<Vec<String>> = rows.collect();
+    finish(write!(
+        io::stdout().lock(),
+        "{}",
+        table::render(heads, &rows)
+    ))
+}
+
+/// A reader that has gone away (`brisk images | head`) is no failure.
+fn finish(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(because),
+    }
+}

@@ -1,0 +1,176 @@
+//! The images of a root as users see them: listed, forgotten, pruned.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use index_format::Digest;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::cache::{Cache, LayerKey};
+use crate::daemon::control::{Failure, ImageRow, Outcome};
+use crate::daemon::mounts::MountBook;
+use crate::daemon::query::{failure, image_failure};
+use crate::image::index_store::IndexStore;
+use crate::image::store::{ImageRecord, ImageStore};
+use crate::registry::Source;
+
+/// The images of a root.
+pub struct Catalog {
+    images: ImageStore,
+    indexes: IndexStore,
+    cache: Cache,
+    mounts: Arc<MountBook>,
+    resolving: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Catalog {
+    /// The images in these stores.
+    pub fn new(
+        images: ImageStore,
+        indexes: IndexStore,
+        cache: Cache,
+        mounts: Arc<MountBook>,
+    ) -> Self {
+        Catalog {
+            images,
+            indexes,
+            cache,
+            mounts,
+            resolving: Mutex::default(),
+        }
+    }
+
+    /// Waits until nobody else resolves that reference: two runs of one image share the pull.
+    pub async fn resolving(&self, reference: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut resolving = self
+                .resolving
+                .lock()
+                .expect("no holder of this lock panics");
+            // Those that nobody waits for any more go, so that the map does not grow.
+            resolving.retain(|_, lock| Arc::strong_count(lock) > 1);
+            resolving.entry(reference.to_owned()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+
+    /// One row a known image.
+    pub fn rows(&self) -> Vec<ImageRow> {
+        let mounted = self.mounts.images();
+        let present: HashMap<(Digest, bool), u64> = self
+            .cache
+            .layers()
+            .into_iter()
+            .map(|usage| ((usage.layer, usage.trusted), usage.present_bytes))
+            .collect();
+        let bytes = |record: &ImageRecord| {
+            record
+                .layers
+                .iter()
+                .filter_map(|layer| {
+                    let digest: Digest = layer.layer.parse().ok()?;
+                    present.get(&(digest, layer.repository.is_none()))
+                })
+                .sum()
+        };
+        self.images
+            .list()
+            .into_iter()
+            .map(|record| ImageRow {
+                bytes_present: bytes(&record),
+                mounted: mounted.iter().any(|m| m.manifest == record.manifest),
+                reference: record.reference,
+                digest: record.manifest,
+                platform: record.platform,
+                size: record.size,
+            })
+            .collect()
+    }
+
+    /// Forgets the images that `name` (reference or digest) means, and drops what nothing else
+    /// uses.
+    ///
+    /// # Errors
+    /// Where there is none, or one is mounted.
+    pub fn remove(&self, name: &str) -> Result<Outcome, Failure> {
+        let normal = name
+            .parse::<Source>()
+            .map_or(name.to_owned(), |s| s.to_string());
+        let chosen: Vec<ImageRecord> = self
+            .images
+            .list()
+            .into_iter()
+            .filter(|r| r.reference == normal || r.manifest == name)
+            .collect();
+        if chosen.is_empty() {
+            return Err(Failure {
+                message: format!("no image {name} is known here"),
+                hint: Some("`brisk images` lists the known ones".to_owned()),
+            });
+        }
+        let mounted = self.mounts.images();
+        if let Some(record) = chosen
+            .iter()
+            .find(|r| mounted.iter().any(|m| m.manifest == r.manifest))
+        {
+            return Err(Failure {
+                message: format!("image {} is in use", record.reference),
+                hint: Some("remove its containers and mounts first".to_owned()),
+            });
+        }
+        self.forget(&chosen)
+    }
+
+    /// Drops everything that no known image uses; with `all`, images that nothing has mounted
+    /// are forgotten as well.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn prune(&self, all: bool) -> Result<Outcome, Failure> {
+        let mounted = self.mounts.images();
+        let chosen: Vec<ImageRecord> = self
+            .images
+            .list()
+            .into_iter()
+            .filter(|r| all && mounted.iter().all(|m| m.manifest != r.manifest))
+            .collect();
+        self.forget(&chosen)
+    }
+
+    fn forget(&self, chosen: &[ImageRecord]) -> Result<Outcome, Failure> {
+        let before = self.cache.usage().used_bytes;
+        for record in chosen {
+            self.images.remove(record).map_err(|e| image_failure(&e))?;
+        }
+        self.sweep()?;
+        Ok(Outcome::Freed {
+            bytes: before.saturating_sub(self.cache.usage().used_bytes),
+            images: chosen.iter().map(|r| r.reference.clone()).collect(),
+        })
+    }
+
+    /// Drops layers, indexes and blobs that neither an image nor a mount names.
+    fn sweep(&self) -> Result<(), Failure> {
+        let records = self.images.list();
+        let mounted = self.mounts.images();
+        let decisions = records.iter().flat_map(|r| r.layers.iter()).chain(
+            mounted
+                .iter()
+                .flat_map(|m| m.layers.iter().map(|l| &l.decision)),
+        );
+        let keys: Vec<LayerKey> = decisions.filter_map(|d| d.key().ok()).collect();
+        let merged: Vec<Digest> = records
+            .iter()
+            .map(|r| &r.merged)
+            .chain(mounted.iter().map(|m| &m.merged_index))
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        self.cache.retain(&keys).map_err(|e| failure(&e, None))?;
+        self.indexes
+            .retain(&keys, &merged)
+            .map_err(|e| image_failure(&e))?;
+        self.images
+            .prune_blobs(&records)
+            .map_err(|e| image_failure(&e))
+    }
+}

@@ -1,0 +1,266 @@
+//! The client's side of the control socket: finds the service of a root or starts it.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::daemon::control::{Answer, Failure, LINE_LIMIT, Outcome, Request, SOCKET};
+use crate::mount::message::KeeperPaths;
+use crate::mount::socket::SocketDirectory;
+
+/// A service that does not listen within this time did not start.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// Pause between two looks whether it listens.
+const START_PAUSE: Duration = Duration::from_millis(2);
+
+/// Errors of reaching the service.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The root's directories cannot be used.
+    #[error("root {}: {source}", path.display())]
+    Root {
+        /// The directory in question.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The service did not start.
+    #[error("the mount service of {} did not start: {message}", root.display())]
+    Start {
+        /// The root.
+        root: PathBuf,
+        /// Its last words, or what the kernel said.
+        message: String,
+    },
+    /// The connection broke.
+    #[error("the mount service of {} went away: {source}", root.display())]
+    Connection {
+        /// The root.
+        root: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The service answered something else than this program understands.
+    #[error("the mount service answered {message}; is it of another version?")]
+    Protocol {
+        /// What was wrong with the answer.
+        message: String,
+    },
+    /// The caller gave up.
+    #[error("cancelled")]
+    Cancelled,
+    /// The service carried out the request and it failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// Talks to the service of one root.
+#[derive(Clone, Debug)]
+pub struct Client {
+    root: PathBuf,
+    start: Vec<String>,
+}
+
+impl Client {
+    /// A client of the service of `root`, which `start` (program and arguments) starts when none
+    /// runs.
+    pub fn new(root: &Path, start: Vec<String>) -> Self {
+        Client {
+            root: root.to_path_buf(),
+            start,
+        }
+    }
+
+    /// Sends a request, starting the service where none runs; `on_event` sees progress and
+    /// warnings.
+    pub fn ask(
+        &self,
+        request: &Request,
+        mut on_event: impl FnMut(Answer),
+    ) -> Result<Outcome, ClientError> {
+        self.exchange(self.started()?, request, None, &mut on_event)
+    }
+
+    /// As [`Client::ask`], but gives up when `cancel` becomes readable or hangs up; the service
+    /// then takes back what it did.
+    pub fn ask_until(
+        &self,
+        request: &Request,
+        cancel: Option<BorrowedFd<'_>>,
+        mut on_event: impl FnMut(Answer),
+    ) -> Result<Outcome, ClientError> {
+        let stream = self.started()?;
+        self.exchange(stream, request, cancel, &mut on_event)
+    }
+
+    fn started(&self) -> Result<UnixStream, ClientError> {
+        self.connect(true)?.ok_or_else(|| ClientError::Start {
+            root: self.root.clone(),
+            message: "no service".to_owned(),
+        })
+    }
+
+    /// As [`Client::ask`], but gives none where no service runs.
+    pub fn ask_running(&self, request: &Request) -> Result<Option<Outcome>, ClientError> {
+        match self.connect(false)? {
+            None => Ok(None),
+            Some(stream) => self.exchange(stream, request, None, &mut |_| {}).map(Some),
+        }
+    }
+
+    fn exchange(
+        &self,
+        mut stream: UnixStream,
+        request: &Request,
+        cancel: Option<BorrowedFd<'_>>,
+        on_event: &mut dyn FnMut(Answer),
+    ) -> Result<Outcome, ClientError> {
+        let broken = |source| ClientError::Connection {
+            root: self.root.clone(),
+            source,
+        };
+        let mut line = serde_json::to_string(request).map_err(|e| ClientError::Protocol {
+            message: e.to_string(),
+        })?;
+        line.push('\n');
+        stream.write_all(line.as_bytes()).map_err(broken)?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            if let Some(cancel) = cancel
+                && reader.buffer().is_empty()
+                && !wait(reader.get_ref(), cancel).map_err(broken)?
+            {
+                return Err(ClientError::Cancelled);
+            }
+            let mut line = String::new();
+            reader
+                .by_ref()
+                .take(LINE_LIMIT)
+                .read_line(&mut line)
+                .map_err(broken)?;
+            if line.is_empty() {
+                return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+            match serde_json::from_str(&line) {
+                Ok(Answer::Done(outcome)) => return Ok(*outcome),
+                Ok(Answer::Failed(failure)) => return Err(failure.into()),
+                Ok(event) => on_event(event),
+                Err(error) => {
+                    return Err(ClientError::Protocol {
+                        message: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn connect(&self, start: bool) -> Result<Option<UnixStream>, ClientError> {
+        let run = self.root.join("run");
+        if !start && !run.exists() {
+            return Ok(None);
+        }
+        make_private_directory(&self.root)?;
+        make_private_directory(&run)?;
+        let directory = SocketDirectory::open(&run).map_err(|source| ClientError::Root {
+            path: run.clone(),
+            source,
+        })?;
+        let socket = directory.path(SOCKET);
+        let began = Instant::now();
+        let mut spawned = false;
+        loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => return Ok(Some(stream)),
+                Err(_) if !start => return Ok(None),
+                Err(error) if began.elapsed() > START_LIMIT => {
+                    return Err(self.start_error(&run, &error.to_string()));
+                }
+                Err(_) if !spawned => {
+                    self.spawn(&run)?;
+                    spawned = true;
+                }
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "another process's listen() has no event"
+                )]
+                Err(_) => std::thread::sleep(START_PAUSE),
+            }
+        }
+    }
+
+    /// Starts the service; the program forks itself into the background and the first process
+    /// ends when the service either listens or has failed.
+    fn spawn(&self, run: &Path) -> Result<(), ClientError> {
+        let log_path = run.join(KeeperPaths::LOG);
+        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let (log, again) = log
+            .and_then(|log| Ok((log.try_clone()?, log)))
+            .map_err(|source| ClientError::Root {
+                path: log_path.clone(),
+                source,
+            })?;
+        let Some((program, arguments)) = self.start.split_first() else {
+            return Err(self.start_error(run, "no command to start it"));
+        };
+        let status = Command::new(program)
+            .args(arguments)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(again)
+            .status()
+            .map_err(|e| self.start_error(run, &e.to_string()))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(self.start_error(run, &status.to_string()))
+        }
+    }
+
+    fn start_error(&self, run: &Path, fallback: &str) -> ClientError {
+        let log = std::fs::read(run.join(KeeperPaths::LOG)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let message = text
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or(fallback);
+        ClientError::Start {
+            root: self.root.clone(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+/// Waits for the answer; false where `cancel` has spoken first.
+fn wait(stream: &UnixStream, cancel: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut polled = [
+            PollFd::new(&cancel, PollFlags::IN),
+            PollFd::new(stream, PollFlags::IN),
+        ];
+        match poll(&mut polled, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        return Ok(polled[0].revents().is_empty());
+    }
+}
+
+/// Creates a directory for root alone, with its parents, if it is not there.
+pub fn make_private_directory(path: &Path) -> Result<(), ClientError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| ClientError::Root {
+            path: path.to_path_buf(),
+            source,
+        })
+}

@@ -1,0 +1,128 @@
+//! What a mount's record says of its image: enough to serve it again without the network.
+
+use std::path::PathBuf;
+
+use index_format::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::control::{Background, Failure, ImageRequest};
+use crate::image::ResolvedImage;
+use crate::image::document::{self, LayerDescriptor};
+use crate::image::store::LayerDecision;
+use crate::mount::{MountId, MountRecord};
+
+/// One layer of a mounted image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedLayer {
+    /// Compressed size in bytes.
+    pub size: u64,
+    /// Diff ID that the image config binds.
+    pub diff_id: String,
+    /// Media type, as the manifest has it.
+    pub media_type: String,
+    /// The index that the mount was built with, and whose it is.
+    pub decision: LayerDecision,
+}
+
+impl MountedLayer {
+    /// The layer as its manifest describes it.
+    ///
+    /// # Errors
+    /// Where the record is not one of ours.
+    pub fn descriptor(&self) -> Result<LayerDescriptor, Failure> {
+        let digest = |text: &str| text.parse::<Digest>().map_err(|_| damaged(text));
+        Ok(LayerDescriptor {
+            digest: digest(&self.decision.layer)?,
+            size: self.size,
+            media_type: self.media_type.clone(),
+            compression: document::compression(&self.media_type)
+                .ok_or_else(|| damaged(&self.media_type))?,
+            diff_id: digest(&self.diff_id)?,
+        })
+    }
+}
+
+/// A mounted image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// How the image was asked for: where its bytes and the credentials for them come from.
+    pub request: ImageRequest,
+    /// The reference, normalised.
+    pub reference: String,
+    /// Digest of the image manifest.
+    pub manifest: String,
+    /// Identity of the merged index: adopting with another one is refused, since the kernel's
+    /// cached inode numbers would name other files.
+    pub merged_index: String,
+    /// The layers from the bottom up.
+    pub layers: Vec<MountedLayer>,
+    /// A user's own directory rather than one shared by containers.
+    pub explicit: bool,
+    /// What background fetching this mount asked for.
+    pub background: Background,
+}
+
+impl ImageMount {
+    /// What is to be remembered of a mount of `image`.
+    pub fn new(
+        image: &ResolvedImage,
+        request: &ImageRequest,
+        background: Background,
+        explicit: bool,
+    ) -> Self {
+        let layers = image.layers.iter().map(|layer| MountedLayer {
+            size: layer.descriptor.size,
+            diff_id: layer.descriptor.diff_id.to_string(),
+            media_type: layer.descriptor.media_type.clone(),
+            decision: layer.decision.clone(),
+        });
+        ImageMount {
+            request: request.clone(),
+            reference: image.record.reference.clone(),
+            manifest: image.record.manifest.clone(),
+            merged_index: image.merged.digest().to_string(),
+            layers: layers.collect(),
+            explicit,
+            background,
+        }
+    }
+
+    /// The keeper's record of it.
+    pub fn record(&self, id: &MountId, directory: PathBuf, suid: bool, dev: bool) -> MountRecord {
+        MountRecord {
+            id: id.clone(),
+            directory,
+            label: self.reference.clone(),
+            suid,
+            dev,
+            // Plain data of ours: strings, numbers and lists always have a JSON form.
+            content: serde_json::to_value(self).unwrap_or_default(),
+        }
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// Where the record is not one of ours.
+    pub fn of(record: &MountRecord) -> Result<Self, Failure> {
+        serde_json::from_value(record.content.clone()).map_err(|e| damaged(&e.to_string()))
+    }
+
+    /// True where `other` reads the same bytes by the same indexes, so that they can share a
+    /// mount.
+    pub fn is_same_tree(&self, other: &ImageMount) -> bool {
+        self.merged_index == other.merged_index
+            && self
+                .layers
+                .iter()
+                .map(|l| &l.decision.repository)
+                .eq(other.layers.iter().map(|l| &l.decision.repository))
+    }
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure {
+        message: format!("a mount's record is damaged: {what}"),
+        hint: None,
+    }
+}

@@ -1,0 +1,411 @@
+//! The mounts that this service serves: made, shared by containers, recovered, ended.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fuse::MountedTree;
+use index_format::{Digest, Index};
+
+use crate::daemon::control::{Background, Failure, ImageRequest, MountStatus};
+use crate::daemon::holders::Holders;
+use crate::daemon::layers::{LayerBook, OpenLayers};
+use crate::daemon::mounted::ImageMount;
+use crate::daemon::query::failure;
+use crate::image::ResolvedImage;
+use crate::image::index_store::IndexStore;
+use crate::mount::{Commands, HeldMount, KeeperLink, MountError, MountId, MountRecord, Serving};
+
+/// A served mount with what it reads from.
+struct Active {
+    serving: Serving,
+    image: ImageMount,
+    layers: OpenLayers,
+}
+
+/// The mounts of one root.
+pub struct MountBook {
+    holders: Holders,
+    indexes: IndexStore,
+    layers: Arc<LayerBook>,
+    keeper: Mutex<KeeperLink>,
+    mounts: Mutex<BTreeMap<MountId, Active>>,
+    acquiring: Mutex<()>,
+}
+
+/// A directory of the user's where an image is to be mounted.
+pub struct Place {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Leave out `nosuid`.
+    pub suid: bool,
+    /// Leave out `nodev`.
+    pub dev: bool,
+}
+
+/// An image to be mounted.
+pub struct Wanted<'a> {
+    /// The image.
+    pub image: &'a ResolvedImage,
+    /// How it was asked for.
+    pub request: &'a ImageRequest,
+    /// What to fetch while nothing is asked for.
+    pub background: Background,
+}
+
+impl MountBook {
+    /// Connects to the keeper of the root, or starts it.
+    ///
+    /// # Errors
+    /// Where the keeper cannot be had.
+    pub fn open(
+        root: &Path,
+        commands: Commands,
+        indexes: IndexStore,
+        layers: Arc<LayerBook>,
+    ) -> Result<Self, MountError> {
+        let keeper = KeeperLink::open(&root.join("run"), commands)?;
+        Ok(MountBook {
+            holders: Holders::new(root),
+            indexes,
+            layers,
+            keeper: Mutex::new(keeper),
+            mounts: Mutex::default(),
+            acquiring: Mutex::default(),
+        })
+    }
+
+    /// Serves every mount that the keeper holds again. A mount that cannot be served is aborted,
+    /// so that nobody waits for it, and does not keep the others from being served.
+    ///
+    /// # Errors
+    /// Where the keeper cannot be asked.
+    pub fn recover(self: &Arc<Self>) -> Result<(), MountError> {
+        let held = self.keeper().list()?;
+        for mount in held {
+            let id = mount.record.id.clone();
+            let directory = mount.record.directory.clone();
+            if let Err(error) = self.recover_one(mount) {
+                tracing::error!(directory = %directory.display(), error = error.message, "mount is lost");
+                let _ = self.keeper().abort(&id);
+                let _ = nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH);
+                let _ = self.keeper().forget(&id);
+            }
+        }
+        let known: Vec<MountId> = self.lock().keys().cloned().collect();
+        self.holders.sweep(&known);
+        self.drop_stale_holders();
+        Ok(())
+    }
+
+    fn recover_one(self: &Arc<Self>, mount: HeldMount) -> Result<(), Failure> {
+        let image = ImageMount::of(&mount.record)?;
+        let digest: Digest = image.merged_index.parse().map_err(|e| failure(&e, None))?;
+        let merged = self.indexes.load_merged(digest).ok_or_else(|| Failure {
+            message: format!("merged index {digest} is gone"),
+            hint: None,
+        })?;
+        let layers = self.layers.open(&image)?;
+        if image.background == Background::Full {
+            self.layers.start_background(&layers, image.background);
+        }
+        self.serve(mount, image, merged, layers, true)
+    }
+
+    /// Mounts an image for a container, or lets it share the mount that there is.
+    ///
+    /// # Errors
+    /// Where the kernel or the keeper refuses; nothing is left mounted then.
+    pub fn acquire(
+        self: &Arc<Self>,
+        wanted: &Wanted<'_>,
+        container: &str,
+    ) -> Result<PathBuf, Failure> {
+        let on_io = |error: std::io::Error| failure(&error, None);
+        let image = ImageMount::new(wanted.image, wanted.request, wanted.background, false);
+        // One at a time, so that two containers of one image do not make two mounts.
+        let _acquiring = self
+            .acquiring
+            .lock()
+            .expect("no holder of this lock panics");
+        if let Some((id, directory)) = self.shared(&image) {
+            self.holders.hold(&id, container).map_err(on_io)?;
+            return Ok(directory);
+        }
+        let id = new_id();
+        let directory = self.holders.create(&id).map_err(on_io)?;
+        self.holders.hold(&id, container).map_err(on_io)?;
+        let record = image.record(&id, directory, false, false);
+        let mounted = self.mount(record, image, wanted);
+        if mounted.is_err() {
+            self.holders.remove(&id);
+        }
+        mounted
+    }
+
+    /// Mounts an image at a directory of the user's.
+    ///
+    /// # Errors
+    /// Where the kernel or the keeper refuses; nothing is left mounted then.
+    pub fn mount_at(
+        self: &Arc<Self>,
+        wanted: &Wanted<'_>,
+        place: &Place,
+    ) -> Result<PathBuf, Failure> {
+        let image = ImageMount::new(wanted.image, wanted.request, wanted.background, true);
+        let record = image.record(&new_id(), place.directory.clone(), place.suid, place.dev);
+        self.mount(record, image, wanted)
+    }
+
+    fn mount(
+        self: &Arc<Self>,
+        record: MountRecord,
+        image: ImageMount,
+        wanted: &Wanted<'_>,
+    ) -> Result<PathBuf, Failure> {
+        let layers = self.layers.open(&image)?;
+        let directory = record.directory.clone();
+        let held = self.ask_keeper(|keeper| keeper.mount(&record))?;
+        let merged = wanted.image.merged.clone();
+        if let Err(error) = self.serve(held, image, merged, layers.clone(), false) {
+            let _ = nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH);
+            let _ = self.keeper().forget(&record.id);
+            return Err(error);
+        }
+        // Before anybody can use the mount: until then a close would wait for a server.
+        if let Err(error) = fuse::settle(&wanted.image.merged, &directory) {
+            tracing::warn!(%error, "settling a mount");
+        }
+        self.layers.start_background(&layers, wanted.background);
+        Ok(directory)
+    }
+
+    fn serve(
+        self: &Arc<Self>,
+        held: HeldMount,
+        image: ImageMount,
+        merged: Index,
+        layers: OpenLayers,
+        resuming: bool,
+    ) -> Result<(), Failure> {
+        let id = held.record.id.clone();
+        let tree =
+            MountedTree::new(merged, layers.content.clone()).map_err(|e| failure(&e, None))?;
+        let (book, ended) = (Arc::downgrade(self), id.clone());
+        // Held until the mount is in the book, so that its end finds it there.
+        let mut mounts = self.lock();
+        let serving = Serving::start(held, tree, resuming, move || {
+            if let Some(book) = book.upgrade() {
+                book.ended(&ended);
+            }
+        })
+        .map_err(|e| failure(&e, None))?;
+        mounts.insert(
+            id,
+            Active {
+                serving,
+                image,
+                layers,
+            },
+        );
+        Ok(())
+    }
+
+    /// Called by a serving thread whose mount is no more.
+    fn ended(&self, id: &MountId) {
+        let active = self.lock().remove(id);
+        let _ = self.keeper().forget(id);
+        if let Some(active) = active
+            && !active.image.explicit
+        {
+            self.holders.remove(id);
+        }
+        tracing::info!(id = id.0, "mount ended");
+    }
+
+    /// A container holds its image no longer; the last one to let go ends the mount.
+    pub fn release(&self, container: &str) {
+        let held: Vec<MountId> = {
+            let mounts = self.lock();
+            mounts
+                .keys()
+                .filter(|id| self.holders.of(id).iter().any(|c| c == container))
+                .cloned()
+                .collect()
+        };
+        for id in held {
+            self.holders.let_go(&id, container);
+            self.end_if_unheld(&id);
+        }
+    }
+
+    fn end_if_unheld(&self, id: &MountId) {
+        let mounts = self.lock();
+        let Some(active) = mounts.get(id) else { return };
+        if active.image.explicit || !self.holders.of(id).is_empty() {
+            return;
+        }
+        if let Err(error) = active.serving.unmount() {
+            tracing::warn!(%error, "unmounting an image that nobody holds");
+        }
+    }
+
+    /// Lets go of what containers hold that are no more.
+    pub fn drop_stale_holders(&self) {
+        let ids: Vec<MountId> = self.lock().keys().cloned().collect();
+        for id in ids {
+            for container in self.holders.of(&id) {
+                if self.holders.is_stale(&container) {
+                    self.holders.let_go(&id, &container);
+                    self.end_if_unheld(&id);
+                }
+            }
+        }
+    }
+
+    /// Ends the mount at a user's directory.
+    ///
+    /// # Errors
+    /// Where nothing of ours is mounted there.
+    pub fn unmount(&self, directory: &Path) -> Result<(), Failure> {
+        let mounts = self.lock();
+        let active = mounts
+            .values()
+            .find(|a| a.image.explicit && a.serving.record().directory == directory)
+            .ok_or_else(|| Failure {
+                message: format!("{} is not a mount of this root", directory.display()),
+                hint: Some("`brisk status` lists the mounts".to_owned()),
+            })?;
+        active.serving.unmount().map_err(|e| failure(&e, None))
+    }
+
+    /// Ends every mount.
+    pub fn unmount_all(&self) {
+        for active in self.lock().values() {
+            if let Err(error) = active.serving.unmount() {
+                tracing::warn!(%error, "unmounting at the end");
+            }
+        }
+    }
+
+    /// True where nothing is mounted.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// What is mounted, for users.
+    pub fn status(&self) -> Vec<MountStatus> {
+        let mounts = self.lock();
+        mounts
+            .values()
+            .map(|active| {
+                let record = active.serving.record();
+                MountStatus {
+                    directory: record.directory.clone(),
+                    reference: active.image.reference.clone(),
+                    manifest: active.image.manifest.clone(),
+                    containers: self.holders.of(&record.id),
+                    waiting_reads: active.serving.waiting_reads(),
+                    layers: self.layers.inspect(&active.image, &active.layers),
+                }
+            })
+            .collect()
+    }
+
+    /// What is mounted, for bookkeeping.
+    pub fn images(&self) -> Vec<ImageMount> {
+        self.lock()
+            .values()
+            .map(|active| active.image.clone())
+            .collect()
+    }
+
+    /// Background fetching that was to end when the container is ready ends now.
+    pub fn ready(&self, container: &str) {
+        let mounts = self.lock();
+        for (_, active) in mounts
+            .iter()
+            .filter(|(id, _)| self.holders.of(id).iter().any(|c| c == container))
+        {
+            self.layers.ready(&active.layers);
+        }
+    }
+
+    /// Says that this service stops on purpose; what waits is left to the next one.
+    pub fn leave(&self) {
+        for active in self.lock().values() {
+            active.serving.leave_to_successor();
+        }
+        if let Err(error) = self.keeper().leave() {
+            tracing::warn!(%error, "telling the keeper");
+        }
+    }
+
+    /// Replaces the keeper where it has died.
+    pub fn watch_keeper(&self) {
+        let mounts = self.lock();
+        let mut keeper = self.keeper();
+        if keeper.is_gone() {
+            tracing::warn!("the keeper has died; starting another");
+            if let Err(error) = keeper.replace(mounts.values().map(|a| a.serving.held())) {
+                tracing::error!(%error, "the keeper cannot be replaced");
+            }
+        }
+    }
+
+    /// Asks the keeper; where it has died meanwhile, asks its successor.
+    fn ask_keeper<T>(
+        &self,
+        ask: impl Fn(&mut KeeperLink) -> Result<T, MountError>,
+    ) -> Result<T, Failure> {
+        let first = ask(&mut self.keeper());
+        let answer = match first {
+            Err(error) if error.is_keeper_gone() => {
+                self.watch_keeper();
+                ask(&mut self.keeper())
+            }
+            other => other,
+        };
+        answer.map_err(|error| failure(&error, mount_hint(&error)))
+    }
+
+    /// The shared mount of an image, where there is one.
+    fn shared(&self, image: &ImageMount) -> Option<(MountId, PathBuf)> {
+        let mounts = self.lock();
+        mounts.iter().find_map(|(id, active)| {
+            // A mount that nobody holds is on its way out.
+            let is_alive = !active.serving.is_finished() && !self.holders.of(id).is_empty();
+            let fits = !active.image.explicit && active.image.is_same_tree(image);
+            (is_alive && fits).then(|| (id.clone(), active.serving.record().directory.clone()))
+        })
+    }
+
+    fn keeper(&self) -> std::sync::MutexGuard<'_, KeeperLink> {
+        self.keeper.lock().expect("no holder of this lock panics")
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<MountId, Active>> {
+        self.mounts.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn mount_hint(error: &MountError) -> Option<String> {
+    matches!(error, MountError::Refused { .. }).then(|| {
+        "FUSE is needed: `modprobe fuse`, a /dev/fuse, and root in the host's user namespace"
+            .to_owned()
+    })
+}
+
+/// A name that no earlier mount of this root has had.
+fn new_id() -> MountId {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    MountId(format!("{time:x}-{:x}-{count:x}", std::process::id()))
+}

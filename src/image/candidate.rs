@@ -1,0 +1,202 @@
+//! Indexes that the registry offers for an image's layers: found, read, and held against the
+//! manifest before anything believes them.
+
+use index_format::wire;
+use index_format::{Digest, Index, IndexKind, Limits, SectionId};
+
+use crate::image::artifact::{self, LayerParts, Table};
+use crate::image::document::LayerDescriptor;
+use crate::image::store::ArtifactPlace;
+use crate::registry::{BlobRef, Descriptor, ImageSource};
+
+/// Most artifacts of one image that are looked at: whoever can push there could attach any
+/// number, and each costs a range request.
+const ARTIFACT_LIMIT: usize = 4;
+
+/// An index that fits a layer, validated.
+pub struct Candidate {
+    /// The index file, hot sections only.
+    pub bytes: Vec<u8>,
+    /// Its identity.
+    pub identity: Digest,
+    /// Where its cold sections are.
+    pub place: ArtifactPlace,
+}
+
+/// What the referrers offered for each layer, in order: a candidate, or why there is none.
+pub type Offers = Vec<Result<Candidate, String>>;
+
+/// Reads the index artifacts that `referrers` name, for the layers that `wanted` asks for.
+///
+/// Never an error: what is missing, unreadable or does not fit is a reason in the layer's place,
+/// and the next source is used.
+pub async fn collect(
+    source: &ImageSource,
+    referrers: &[Descriptor],
+    layers: &[LayerDescriptor],
+    wanted: &[bool],
+) -> Offers {
+    let mut offers: Offers = layers
+        .iter()
+        .map(|_| Err("no index is attached to the image".to_owned()))
+        .collect();
+    for referrer in referrers.iter().take(ARTIFACT_LIMIT) {
+        let table = match table(source, referrer).await {
+            Ok(table) => table,
+            Err(reason) => {
+                refuse(
+                    &mut offers,
+                    wanted,
+                    &format!("artifact {}: {reason}", referrer.digest()),
+                );
+                continue;
+            }
+        };
+        let missing: Vec<usize> = (0..layers.len())
+            .filter(|n| {
+                wanted[*n] && offers[*n].is_err() && table.layer(layers[*n].digest).is_some()
+            })
+            .collect();
+        read_hot(source, &table, layers, &missing, &mut offers).await;
+    }
+    offers
+}
+
+fn refuse(offers: &mut Offers, wanted: &[bool], reason: &str) {
+    for (offer, _) in offers
+        .iter_mut()
+        .zip(wanted)
+        .filter(|(o, wanted)| **wanted && o.is_err())
+    {
+        *offer = Err(reason.to_owned());
+    }
+}
+
+/// The table of an artifact: from the descriptor's annotations, else from its manifest.
+async fn table(source: &ImageSource, referrer: &Descriptor) -> Result<Table, String> {
+    let annotated = referrer
+        .annotations()
+        .as_ref()
+        .and_then(|annotations| annotations.get(artifact::TABLE_ANNOTATION).cloned());
+    let text = match annotated {
+        Some(text) => text,
+        None => {
+            let digest = referrer.digest().to_string().parse::<Digest>();
+            let digest = digest.map_err(|e| e.to_string())?;
+            let manifest = source.manifest(digest).await.map_err(|e| e.to_string())?;
+            let document: serde_json::Value =
+                serde_json::from_slice(&manifest.bytes).map_err(|e| e.to_string())?;
+            document["annotations"][artifact::TABLE_ANNOTATION]
+                .as_str()
+                .ok_or("it has no table of ranges")?
+                .to_owned()
+        }
+    };
+    Table::parse(&text).map_err(|e| e.to_string())
+}
+
+/// Reads the hot parts of the missing layers in one range and fills their places.
+async fn read_hot(
+    source: &ImageSource,
+    table: &Table,
+    layers: &[LayerDescriptor],
+    missing: &[usize],
+    offers: &mut Offers,
+) {
+    let rows: Vec<(usize, &LayerParts)> = missing
+        .iter()
+        .filter_map(|n| Some((*n, table.layer(layers[*n].digest)?)))
+        .collect();
+    let Some(start) = rows.iter().map(|(_, row)| row.hot.offset).min() else {
+        return;
+    };
+    let end = rows
+        .iter()
+        .map(|(_, row)| row.hot.offset + row.hot.length)
+        .max()
+        .unwrap_or(start);
+    let fetched = match table.blob.parse() {
+        Ok(digest) => source
+            .blob_range(
+                BlobRef {
+                    digest,
+                    size: table.size,
+                },
+                start..end,
+            )
+            .await
+            .map_err(|e| e.to_string()),
+        Err(_) => Err(format!("{} is no digest", table.blob)),
+    };
+    for (number, row) in rows {
+        offers[number] = fetched.as_ref().map_err(Clone::clone).and_then(|bytes| {
+            let from = usize::try_from(row.hot.offset - start).map_err(|e| e.to_string())?;
+            let length = usize::try_from(row.hot.length).map_err(|e| e.to_string())?;
+            let hot = from
+                .checked_add(length)
+                .and_then(|to| bytes.get(from..to))
+                .ok_or("the range is shorter than the table says")?;
+            accept(hot, row, table, &layers[number])
+                .map_err(|reason| format!("index {}: {reason}", row.index))
+        });
+    }
+}
+
+/// Decodes and validates one index and holds it against the layer that it is for.
+fn accept(
+    hot: &[u8],
+    row: &LayerParts,
+    table: &Table,
+    layer: &LayerDescriptor,
+) -> Result<Candidate, String> {
+    let bytes = wire::decode_hot(hot, &Limits::default()).map_err(|e| e.to_string())?;
+    let index = Index::open(bytes.clone()).map_err(|e| e.to_string())?;
+    index.validate().map_err(|e| e.to_string())?;
+    let identity = index.digest();
+    if identity.to_string() != row.index {
+        return Err(format!("its identity is {identity}"));
+    }
+    if index.kind() != IndexKind::Layer {
+        return Err("it is not the index of a layer".to_owned());
+    }
+    let facts = [
+        (
+            "layer",
+            index.layer_digest().to_string(),
+            layer.digest.to_string(),
+        ),
+        (
+            "diff ID",
+            index.diff_id().to_string(),
+            layer.diff_id.to_string(),
+        ),
+        (
+            "compressed size",
+            index.compressed_size().to_string(),
+            layer.size.to_string(),
+        ),
+        (
+            "compression",
+            format!("{:?}", index.compression()),
+            format!("{:?}", layer.compression),
+        ),
+    ];
+    for (what, has, expected) in facts {
+        if has != expected {
+            return Err(format!("its {what} is {has}, the image has {expected}"));
+        }
+    }
+    let checkpoints = row
+        .cold(SectionId::Checkpoints)
+        .map(|part| (part.offset, part.length));
+    let place = ArtifactPlace {
+        blob: table.blob.clone(),
+        size: table.size,
+        checkpoints,
+    };
+    Ok(Candidate {
+        bytes,
+        identity,
+        place,
+    })
+}

@@ -1,0 +1,120 @@
+//! Manifest and config of the chosen platform, fetched and checked.
+
+use bytes::Bytes;
+use index_format::Digest;
+use oci_spec::image::ImageConfiguration;
+
+use crate::image::document::{self, LayerDescriptor, ManifestDocument};
+use crate::image::error::ImageError;
+use crate::image::query::Query;
+use crate::image::store::ImageStore;
+use crate::registry::BlobRef;
+
+/// Manifest and config, before any layer is looked at.
+pub struct Documents {
+    /// Digest of the image manifest.
+    pub manifest: Digest,
+    /// Its size in bytes.
+    pub manifest_size: u64,
+    /// Its media type.
+    pub manifest_type: String,
+    /// Digest of the config.
+    pub config_digest: Digest,
+    /// The config, verbatim.
+    pub config_bytes: Vec<u8>,
+    /// The config.
+    pub config: ImageConfiguration,
+    /// The layers from the bottom up.
+    pub layers: Vec<LayerDescriptor>,
+}
+
+/// The image manifest of the chosen platform.
+pub struct FoundManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+    document: ManifestDocument,
+}
+
+/// Fetches the image manifest of the chosen platform.
+///
+/// # Errors
+/// Where it cannot be had, or is not an image manifest.
+pub async fn manifest(query: &Query) -> Result<FoundManifest, ImageError> {
+    let mut manifest = query.source.named_manifest().await?;
+    if document::is_image_index(&manifest.media_type) {
+        let (digest, _) = document::select(&query.reference, &manifest.bytes, &query.platform)?;
+        manifest = query.source.manifest(digest).await?;
+    }
+    if !document::is_manifest(&manifest.media_type) {
+        return Err(ImageError::Document {
+            reference: query.reference.clone(),
+            document: "manifest",
+            message: format!(
+                "media type {:?} is not an image manifest",
+                manifest.media_type
+            ),
+        });
+    }
+    Ok(FoundManifest {
+        document: document::parse_manifest(&query.reference, &manifest.bytes)?,
+        digest: manifest.digest,
+        media_type: manifest.media_type,
+        bytes: manifest.bytes,
+    })
+}
+
+/// Fetches the config of a manifest, unless the root has it.
+///
+/// # Errors
+/// Where it cannot be had, does not fit the manifest, or is for another platform.
+pub async fn with_config(
+    images: &ImageStore,
+    query: &Query,
+    manifest: &FoundManifest,
+) -> Result<Documents, ImageError> {
+    let (config_digest, size) = manifest.document.config;
+    let config_bytes = match images.blob(config_digest) {
+        Some(bytes) => bytes,
+        None => query
+            .source
+            .blob(BlobRef {
+                digest: config_digest,
+                size,
+            })
+            .await?
+            .to_vec(),
+    };
+    let (config, layers) =
+        document::parse_config(&query.reference, &manifest.document, &config_bytes)?;
+    check_platform(query, &config)?;
+    Ok(Documents {
+        manifest: manifest.digest,
+        manifest_size: manifest.bytes.len() as u64,
+        manifest_type: manifest.media_type.clone(),
+        config_digest,
+        config_bytes,
+        config,
+        layers,
+    })
+}
+
+fn check_platform(query: &Query, config: &ImageConfiguration) -> Result<(), ImageError> {
+    let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+    let variant = config.variant().as_deref();
+    if query
+        .platform
+        .distance(&os, &architecture, variant)
+        .is_some()
+    {
+        return Ok(());
+    }
+    Err(ImageError::NoPlatform {
+        reference: query.reference.clone(),
+        wanted: query.platform.to_string(),
+        offered: format!("{os}/{architecture}"),
+    })
+}

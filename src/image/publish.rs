@@ -1,0 +1,179 @@
+//! Building the indexes of an image and attaching them to it as a referrer.
+
+use bytes::Bytes;
+use index_format::{Digest, Index, wire};
+
+use crate::cache::LayerKey;
+use crate::image::arrival::{Arrivals, OnBytes};
+use crate::image::artifact::{self, ARTIFACT_TYPE, EMPTY_CONFIG};
+use crate::image::document::LayerDescriptor;
+use crate::image::documents::{self, Documents};
+use crate::image::error::ImageError;
+use crate::image::index_store::IndexStore;
+use crate::image::query::{Query, source_blob};
+use crate::image::store::ImageStore;
+use crate::indexer::{Discard, IndexOptions};
+use crate::registry::{BlobRef, ImageSource};
+
+/// Builds and publishes indexes; what it builds is kept as trusted below the root.
+pub struct Publisher {
+    /// Manifests and configs.
+    pub images: ImageStore,
+    /// Indexes.
+    pub indexes: IndexStore,
+    /// Bounds the memory of what is under way.
+    pub arrivals: Arrivals,
+}
+
+/// A layer with its complete index.
+pub struct IndexedLayer {
+    /// The layer.
+    pub descriptor: LayerDescriptor,
+    /// Its index, with all sections.
+    pub index: Index,
+    /// Why the layer can only be streamed whole, if that is so.
+    pub stream_only: Option<String>,
+    /// Oddities of the layer.
+    pub warnings: Vec<String>,
+}
+
+/// What was attached to an image.
+pub struct Published {
+    /// Digest of the artifact's manifest.
+    pub artifact: Digest,
+    /// Size of its blob in bytes.
+    pub size: u64,
+    /// Layers that are in it.
+    pub layers: usize,
+    /// True where exactly this was attached before.
+    pub was_there: bool,
+}
+
+impl Publisher {
+    /// The complete index of every layer: built from the layer's own bytes, unless this root has
+    /// built it before with the same chunk size.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub async fn build(
+        &self,
+        query: &Query,
+        options: IndexOptions,
+        on_bytes: OnBytes,
+    ) -> Result<(Documents, Vec<IndexedLayer>), ImageError> {
+        let manifest = documents::manifest(query).await?;
+        let documents = documents::with_config(&self.images, query, &manifest).await?;
+        let mut layers = Vec::with_capacity(documents.layers.len());
+        for layer in &documents.layers {
+            layers.push(
+                self.build_layer(query, layer, options, on_bytes.clone())
+                    .await?,
+            );
+        }
+        Ok((documents, layers))
+    }
+
+    async fn build_layer(
+        &self,
+        query: &Query,
+        layer: &LayerDescriptor,
+        options: IndexOptions,
+        on_bytes: OnBytes,
+    ) -> Result<IndexedLayer, ImageError> {
+        let key = LayerKey::trusted(layer.digest);
+        let known = self.indexes.load(&key).filter(|index| {
+            options.chunk_size.is_none() && !index.is_hot_only() && index.diff_id() == layer.diff_id
+        });
+        if let Some(index) = known {
+            on_bytes(layer.size);
+            let (stream_only, warnings) = (None, Vec::new());
+            return Ok(IndexedLayer {
+                descriptor: layer.clone(),
+                index,
+                stream_only,
+                warnings,
+            });
+        }
+        let blob = BlobRef {
+            digest: layer.digest,
+            size: layer.size,
+        };
+        let blob = source_blob(&query.source, blob)?;
+        let (built, Discard) = self
+            .arrivals
+            .index(layer, blob, options, Discard, on_bytes)
+            .await?;
+        let index = self.indexes.store(&key, &built.bytes)?;
+        Ok(IndexedLayer {
+            descriptor: layer.clone(),
+            index,
+            stream_only: built.stream_only.map(|reason| reason.to_string()),
+            warnings: built
+                .warnings
+                .first
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        })
+    }
+
+    /// Attaches the indexes to the image in its repository; a second time is a no-op.
+    ///
+    /// # Errors
+    /// See [`ImageError`]; a layout directory cannot be pushed to.
+    pub async fn push(
+        &self,
+        query: &Query,
+        documents: &Documents,
+        layers: &[IndexedLayer],
+    ) -> Result<Published, ImageError> {
+        let ImageSource::Registry { client, reference } = &query.source else {
+            return Err(ImageError::Artifact {
+                message: format!("{} is not in a registry", query.reference),
+            });
+        };
+        let repository = reference.repository();
+        let mut indexes = Vec::new();
+        for layer in layers.iter().filter(|layer| layer.stream_only.is_none()) {
+            let wire = wire::encode(layer.index.as_bytes()).map_err(|e| ImageError::Artifact {
+                message: e.to_string(),
+            })?;
+            indexes.push((layer.descriptor.digest, layer.index.digest(), wire));
+        }
+        let subject = (
+            documents.manifest,
+            documents.manifest_size,
+            documents.manifest_type.as_str(),
+        );
+        let artifact = artifact::encode(subject, &indexes)?;
+        let digest = Digest::of(&artifact.manifest);
+        let (size, count) = (artifact.blob.len() as u64, indexes.len());
+        let attached = client
+            .referrers(repository, documents.manifest, Some(ARTIFACT_TYPE))
+            .await?;
+        if attached
+            .iter()
+            .any(|d| d.digest().to_string() == digest.to_string())
+        {
+            return Ok(Published {
+                artifact: digest,
+                size,
+                layers: count,
+                was_there: true,
+            });
+        }
+        for blob in [Bytes::from(artifact.blob), Bytes::from_static(EMPTY_CONFIG)] {
+            client.upload_blob(repository, blob).await?;
+        }
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        client
+            .push_referrer(repository, media_type, Bytes::from(artifact.manifest))
+            .await?;
+        Ok(Published {
+            artifact: digest,
+            size,
+            layers: count,
+            was_there: false,
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! What image is meant, and where its bytes are.
+
+use std::sync::Arc;
+
+use crate::blob::{Blob, FileBlob, RemoteBlob};
+use crate::image::error::ImageError;
+use crate::image::platform::Platform;
+use crate::image::trust::Policy;
+use crate::registry::{BlobRef, ImageSource};
+
+/// One image to be resolved.
+#[derive(Clone)]
+pub struct Query {
+    /// The reference, normalised.
+    pub reference: String,
+    /// Where its parts are read from.
+    pub source: ImageSource,
+    /// The platform to choose.
+    pub platform: Platform,
+    /// The policy that candidates are held against.
+    pub policy: Policy,
+    /// Ask the registry again even where the reference is known.
+    pub refresh: bool,
+}
+
+/// A blob of the image, wherever it lies.
+///
+/// # Errors
+/// Where a layout directory has no such blob.
+pub fn source_blob(source: &ImageSource, blob: BlobRef) -> Result<Arc<dyn Blob>, ImageError> {
+    Ok(match source {
+        ImageSource::Registry { client, reference } => Arc::new(RemoteBlob::new(
+            client.clone(),
+            reference.repository().clone(),
+            blob,
+        )),
+        ImageSource::Layout { layout, .. } => {
+            let path = layout.dir().join("blobs/sha256").join(blob.digest.hex());
+            Arc::new(FileBlob::open(&path)?)
+        }
+    })
+}

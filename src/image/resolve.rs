@@ -1,0 +1,429 @@
+//! From a reference to a readable image: documents, an index for every layer, one merged tree.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use index_format::{Digest, Index, Limits};
+use oci_spec::image::ImageConfiguration;
+
+use crate::cache::{LayerKey, Scope};
+use crate::image::artifact;
+use crate::image::candidate::{self, Candidate};
+use crate::image::document::{self, LayerDescriptor};
+use crate::image::documents::{self, Documents};
+use crate::image::error::ImageError;
+use crate::image::index_store::IndexStore;
+use crate::image::pull::{OnBytes, Puller};
+use crate::image::query::{Query, source_blob};
+use crate::image::store::{ImageRecord, ImageStore, LayerDecision};
+use crate::image::trust::{Policy, Source};
+use crate::registry::{BlobRef, Descriptor};
+
+/// What resolving an image needs of its root.
+#[derive(Clone)]
+pub struct Resolver {
+    /// Known images, manifests and configs.
+    pub images: ImageStore,
+    /// Indexes.
+    pub indexes: IndexStore,
+    /// Pulls layers that have no index.
+    pub puller: Puller,
+}
+
+/// Told of what goes on while an image is resolved.
+pub trait Observer: Send + Sync {
+    /// Something that the user should know.
+    fn warn(&self, message: String);
+    /// A layer of `bytes` is pulled whole.
+    fn pulling(&self, bytes: u64);
+    /// Some of its bytes have arrived.
+    fn pulled(&self, bytes: u64);
+}
+
+/// An image with an index for every layer.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// What the root keeps of it.
+    pub record: ImageRecord,
+    /// The config's bytes.
+    pub config_bytes: Vec<u8>,
+    /// The config.
+    pub config: ImageConfiguration,
+    /// The layers from the bottom up.
+    pub layers: Vec<ResolvedLayer>,
+    /// The merged tree.
+    pub merged: Index,
+}
+
+/// A layer with its index.
+#[derive(Clone, Debug)]
+pub struct ResolvedLayer {
+    /// What the manifest and config say of it.
+    pub descriptor: LayerDescriptor,
+    /// Whose content it is.
+    pub key: LayerKey,
+    /// Its index.
+    pub index: Index,
+    /// Where the index came from.
+    pub decision: LayerDecision,
+}
+
+impl Resolver {
+    /// Resolves an image: from what the root knows where that is enough, else with the registry's
+    /// help; layers for which nobody has an acceptable index are pulled whole.
+    ///
+    /// # Errors
+    /// See [`ImageError`]; nothing half-done is kept.
+    pub async fn resolve(
+        &self,
+        query: &Query,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<ResolvedImage, ImageError> {
+        if !query.refresh
+            && let Some(known) = self.known(query)
+        {
+            return Ok(known);
+        }
+        let (documents, referrers) = self.documents(query).await?;
+        let layers = self
+            .layers(query, &documents, &referrers, true, observer)
+            .await?;
+        let layers = layers.into_iter().map(|l| l.map_err(ImageError::Worker));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let merged = self.merge(query, &layers, observer)?;
+        let record = record(query, &documents, &layers, &merged);
+        self.images.put(&record)?;
+        Ok(ResolvedImage {
+            record,
+            config_bytes: documents.config_bytes,
+            config: documents.config,
+            layers,
+            merged,
+        })
+    }
+
+    /// What resolving would find, without pulling any layer: for each layer its index, or why it
+    /// has none.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub async fn inspect(
+        &self,
+        query: &Query,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<
+        (
+            Digest,
+            Vec<(LayerDescriptor, Result<ResolvedLayer, String>)>,
+        ),
+        ImageError,
+    > {
+        if let Some(known) = self.known(query) {
+            let manifest = parse(&query.reference, &known.record.manifest)?;
+            let layers = known
+                .layers
+                .into_iter()
+                .map(|l| (l.descriptor.clone(), Ok(l)));
+            return Ok((manifest, layers.collect()));
+        }
+        let (documents, referrers) = self.documents(query).await?;
+        let layers = self
+            .layers(query, &documents, &referrers, false, observer)
+            .await?;
+        Ok((
+            documents.manifest,
+            documents.layers.into_iter().zip(layers).collect(),
+        ))
+    }
+
+    /// The image as the root knows it, where everything that a mount needs is still there and
+    /// the policy accepts it.
+    pub fn known(&self, query: &Query) -> Option<ResolvedImage> {
+        let record = self
+            .images
+            .find(&query.reference, &query.platform.to_string())?;
+        let manifest_bytes = self.images.blob(record.manifest.parse().ok()?)?;
+        let config_bytes = self.images.blob(record.config.parse().ok()?)?;
+        let manifest = document::parse_manifest(&query.reference, &manifest_bytes).ok()?;
+        let (config, descriptors) =
+            document::parse_config(&query.reference, &manifest, &config_bytes).ok()?;
+        let mut layers = Vec::new();
+        for (descriptor, decision) in descriptors.into_iter().zip(&record.layers) {
+            let key = decision.key().ok()?;
+            if key.scope != Scope::Trusted && query.policy == Policy::Strict {
+                return None;
+            }
+            let index = self.indexes.load(&key)?;
+            if index.digest().to_string() != decision.index || key.layer != descriptor.digest {
+                return None;
+            }
+            layers.push(ResolvedLayer {
+                descriptor,
+                key,
+                index,
+                decision: decision.clone(),
+            });
+        }
+        if layers.len() != manifest.layers.len() {
+            return None;
+        }
+        let merged = self.indexes.load_merged(record.merged.parse().ok()?)?;
+        Some(ResolvedImage {
+            record,
+            config_bytes,
+            config,
+            layers,
+            merged,
+        })
+    }
+
+    /// Manifest, config and the list of index artifacts; the last two travel together.
+    async fn documents(&self, query: &Query) -> Result<(Documents, Vec<Descriptor>), ImageError> {
+        let manifest = documents::manifest(query).await?;
+        let config = documents::with_config(&self.images, query, &manifest);
+        let referrers = self.referrers(query, manifest.digest);
+        let (documents, referrers) = tokio::join!(config, referrers);
+        let documents = documents?;
+        self.images.put_blob(manifest.digest, &manifest.bytes)?;
+        self.images
+            .put_blob(documents.config_digest, &documents.config_bytes)?;
+        Ok((documents, referrers))
+    }
+
+    /// The image's index artifacts. A registry that cannot list them has none to offer; a start
+    /// never fails for it.
+    async fn referrers(&self, query: &Query, manifest: Digest) -> Vec<Descriptor> {
+        match query
+            .source
+            .referrers(manifest, Some(artifact::ARTIFACT_TYPE))
+            .await
+        {
+            Ok(referrers) => referrers,
+            Err(error) => {
+                tracing::warn!(reference = query.reference, %error, "referrers cannot be listed");
+                Vec::new()
+            }
+        }
+    }
+
+    /// An index for every layer, by the order of sources; with `pull`, those that have none are
+    /// pulled whole, else their place says why.
+    async fn layers(
+        &self,
+        query: &Query,
+        documents: &Documents,
+        referrers: &[Descriptor],
+        pull: bool,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Vec<Result<ResolvedLayer, String>>, ImageError> {
+        let local: Vec<Option<ResolvedLayer>> = documents
+            .layers
+            .iter()
+            .map(|layer| self.local(layer))
+            .collect();
+        let wanted: Vec<bool> = local.iter().map(Option::is_none).collect();
+        let mut offers = match query.policy {
+            _ if !wanted.contains(&true) => Vec::new(),
+            Policy::Registry => {
+                candidate::collect(&query.source, referrers, &documents.layers, &wanted).await
+            }
+            Policy::Strict => refused_by_policy(query, referrers, &documents.layers),
+        }
+        .into_iter();
+        let mut found = Vec::new();
+        for (layer, local) in documents.layers.iter().zip(local) {
+            let offer = offers.next();
+            found.push(match (local, offer) {
+                (Some(local), _) => Ok(local),
+                (None, Some(Ok(candidate))) => self.adopt(query, layer, candidate)?,
+                (None, Some(Err(reason))) => Err(reason),
+                (None, None) => Err("no source was asked".to_owned()),
+            });
+        }
+        for (layer, reason) in documents.layers.iter().zip(&found).filter_map(|(l, f)| {
+            f.as_ref()
+                .err()
+                .filter(|_| !referrers.is_empty())
+                .map(|reason| (l, reason))
+        }) {
+            let digest = layer.digest;
+            observer.warn(format!(
+                "layer {digest} has no usable index: {reason}; it is pulled whole"
+            ));
+        }
+        if pull {
+            self.pull_missing(query, documents, &mut found, observer)
+                .await?;
+        }
+        Ok(found)
+    }
+
+    /// The trusted index of this root, where there is one that fits.
+    fn local(&self, layer: &LayerDescriptor) -> Option<ResolvedLayer> {
+        let key = LayerKey::trusted(layer.digest);
+        let index = self.indexes.load(&key)?;
+        if index.diff_id() != layer.diff_id {
+            return None;
+        }
+        let decision = LayerDecision {
+            layer: layer.digest.to_string(),
+            source: Source::Local,
+            repository: None,
+            index: index.digest().to_string(),
+            reason: None,
+            artifact: None,
+        };
+        Some(ResolvedLayer {
+            descriptor: layer.clone(),
+            key,
+            index,
+            decision,
+        })
+    }
+
+    /// Keeps a candidate under the repository's own scope.
+    fn adopt(
+        &self,
+        query: &Query,
+        layer: &LayerDescriptor,
+        candidate: Candidate,
+    ) -> Result<Result<ResolvedLayer, String>, ImageError> {
+        if self.indexes.is_condemned(candidate.identity) {
+            let identity = candidate.identity;
+            return Ok(Err(format!(
+                "index {identity} was found to contradict its layer"
+            )));
+        }
+        let repository = query.source.scope();
+        let scope = Scope::Untrusted {
+            repository: repository.clone(),
+            index: candidate.identity,
+        };
+        let key = LayerKey {
+            scope,
+            layer: layer.digest,
+        };
+        let index = self.indexes.store(&key, &candidate.bytes)?;
+        let decision = LayerDecision {
+            layer: layer.digest.to_string(),
+            source: Source::Referrer,
+            repository: Some(repository),
+            index: candidate.identity.to_string(),
+            reason: None,
+            artifact: Some(candidate.place),
+        };
+        Ok(Ok(ResolvedLayer {
+            descriptor: layer.clone(),
+            key,
+            index,
+            decision,
+        }))
+    }
+
+    async fn pull_missing(
+        &self,
+        query: &Query,
+        documents: &Documents,
+        found: &mut [Result<ResolvedLayer, String>],
+        observer: &Arc<dyn Observer>,
+    ) -> Result<(), ImageError> {
+        // A layer can stand in an image twice; it is pulled once.
+        let mut missing: Vec<&LayerDescriptor> = Vec::new();
+        for (layer, found) in documents.layers.iter().zip(found.iter()) {
+            if found.is_err() && missing.iter().all(|m| m.digest != layer.digest) {
+                missing.push(layer);
+            }
+        }
+        missing
+            .iter()
+            .for_each(|layer| observer.pulling(layer.size));
+        let pulls = missing.iter().map(|layer| {
+            let observer = observer.clone();
+            let on_bytes: OnBytes = Arc::new(move |bytes| observer.pulled(bytes));
+            async move {
+                let blob = BlobRef {
+                    digest: layer.digest,
+                    size: layer.size,
+                };
+                let blob = source_blob(&query.source, blob)?;
+                self.puller.pull(layer, blob, on_bytes).await
+            }
+        });
+        try_join_all(pulls).await?;
+        for (layer, found) in documents.layers.iter().zip(found.iter_mut()) {
+            let Err(reason) = found else { continue };
+            let mut pulled = self.local(layer).ok_or_else(|| {
+                ImageError::Worker(format!("the index of layer {} is gone again", layer.digest))
+            })?;
+            pulled.decision.source = Source::Built;
+            pulled.decision.reason = Some(reason.clone());
+            *found = Ok(pulled);
+        }
+        Ok(())
+    }
+
+    fn merge(
+        &self,
+        query: &Query,
+        layers: &[ResolvedLayer],
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Index, ImageError> {
+        let indexes: Vec<Index> = layers.iter().map(|layer| layer.index.clone()).collect();
+        let merged = index_format::merge(&indexes, &Limits::default()).map_err(|error| {
+            ImageError::Merge {
+                reference: query.reference.clone(),
+                message: error.to_string(),
+            }
+        })?;
+        for warning in &merged.warnings {
+            observer.warn(format!("{}: {warning}", query.reference));
+        }
+        self.indexes.store_merged(&merged.bytes)
+    }
+}
+
+/// Under the strict policy, a referrer is refused before it is read.
+fn refused_by_policy(
+    query: &Query,
+    referrers: &[Descriptor],
+    layers: &[LayerDescriptor],
+) -> candidate::Offers {
+    let reason = if referrers.is_empty() {
+        "no index is attached to the image".to_owned()
+    } else {
+        format!(
+            "policy strict refuses the index attached in {}, which the image's digest does not \
+             bind (use a reference by tag, or set trust.repositories.\"{}\" = \"registry\")",
+            query.source.scope(),
+            query.source.scope()
+        )
+    };
+    layers.iter().map(|_| Err(reason.clone())).collect()
+}
+
+fn record(
+    query: &Query,
+    documents: &Documents,
+    layers: &[ResolvedLayer],
+    merged: &Index,
+) -> ImageRecord {
+    ImageRecord {
+        reference: query.reference.clone(),
+        platform: query.platform.to_string(),
+        manifest: documents.manifest.to_string(),
+        manifest_type: documents.manifest_type.clone(),
+        config: documents.config_digest.to_string(),
+        policy: query.policy,
+        merged: merged.digest().to_string(),
+        layers: layers.iter().map(|layer| layer.decision.clone()).collect(),
+        size: documents.layers.iter().map(|layer| layer.size).sum(),
+    }
+}
+
+fn parse(reference: &str, digest: &str) -> Result<Digest, ImageError> {
+    digest.parse().map_err(|_| ImageError::Document {
+        reference: reference.to_owned(),
+        document: "digest",
+        message: format!("{digest:?} is not a sha256 digest"),
+    })
+}

@@ -1,0 +1,349 @@
+//! Bringing the rest of an image while nobody waits for it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::flight::{Flight, Landing, Outcome};
+use super::{Cause, Closing, Layer, Permit, Resources};
+
+/// Runs fetched or decoded at a time: some arriving, some being decoded, the next one asked for.
+const MAX_RUNS: usize = 8;
+
+/// The pause after a failed request doubles from this ...
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// ... up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How much of an image is fetched without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackgroundMode {
+    /// All of it, within the cache's budget.
+    #[default]
+    Full,
+    /// What can be had before the workload is ready: for metered links and small disks.
+    UntilReady,
+    /// Nothing.
+    Off,
+}
+
+/// How a background fetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackgroundOutcome {
+    /// Every layer is complete.
+    Complete,
+    /// The budget has no room for the rest.
+    NoRoom,
+    /// It was stopped, or never to run.
+    Stopped,
+    /// Some chunks arrive corrupt, however often they are fetched.
+    Corrupt,
+}
+
+/// A background fetch. Dropping it stops it.
+#[derive(Debug)]
+pub struct BackgroundFetch {
+    mode: BackgroundMode,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<BackgroundOutcome>>,
+}
+
+impl BackgroundFetch {
+    /// Starts fetching what is missing of these layers, in order. A layer that is complete is
+    /// closed: compared with its diff ID.
+    pub fn start(
+        layers: Vec<Arc<Layer>>,
+        mode: BackgroundMode,
+        resources: &Arc<Resources>,
+    ) -> BackgroundFetch {
+        let (stop, stopped) = watch::channel(false);
+        let task = match mode {
+            BackgroundMode::Off => None,
+            BackgroundMode::Full | BackgroundMode::UntilReady => {
+                let fetcher = Fetcher::new(layers, stopped);
+                Some(resources.runtime.spawn(fetcher.run()))
+            }
+        };
+        BackgroundFetch { mode, stop, task }
+    }
+
+    /// The workload is ready: with `UntilReady` the fetch ends here.
+    pub fn ready(&self) {
+        if self.mode == BackgroundMode::UntilReady {
+            self.stop();
+        }
+    }
+
+    /// Sends no further request. What is on its way is still kept.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for the end.
+    pub async fn outcome(mut self) -> BackgroundOutcome {
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or(BackgroundOutcome::Stopped),
+            None => BackgroundOutcome::Stopped,
+        }
+    }
+}
+
+impl Drop for BackgroundFetch {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// What became of one run.
+struct Report {
+    layer: usize,
+    chunks: Vec<u32>,
+    outcome: Outcome,
+}
+
+struct Fetcher {
+    layers: Vec<Arc<Layer>>,
+    stopped: watch::Receiver<bool>,
+    running: JoinSet<Report>,
+    /// Chunks that arrived corrupt, by layer.
+    corrupt: HashSet<(usize, u32)>,
+    /// What to wait after the next failure; longer from one to the next.
+    pause: Duration,
+    /// A request has failed since the last pause.
+    failed: bool,
+    no_room: bool,
+    /// A run has ended well since the pass began.
+    progress: bool,
+}
+
+impl Fetcher {
+    fn new(layers: Vec<Arc<Layer>>, stopped: watch::Receiver<bool>) -> Fetcher {
+        Fetcher {
+            layers,
+            stopped,
+            running: JoinSet::new(),
+            corrupt: HashSet::new(),
+            pause: FIRST_PAUSE,
+            failed: false,
+            no_room: false,
+            progress: false,
+        }
+    }
+
+    async fn run(mut self) -> BackgroundOutcome {
+        let mut stopped = self.stopped.clone();
+        let outcome = tokio::select! {
+            outcome = self.run_passes() => outcome,
+            // An error means that the owner is gone.
+            _ = stopped.wait_for(|stopped| *stopped) => BackgroundOutcome::Stopped,
+        };
+        // Requests on their way are answered and kept.
+        self.running.detach_all();
+        outcome
+    }
+
+    /// Goes over all layers until nothing is missing. More than one pass is needed where
+    /// requests failed, or where the parts of divided leaves did not stay in memory.
+    async fn run_passes(&mut self) -> BackgroundOutcome {
+        loop {
+            self.progress = false;
+            let mut asked = 0;
+            for layer in 0..self.layers.len() {
+                asked += self.pass(layer).await;
+                if self.no_room {
+                    return BackgroundOutcome::NoRoom;
+                }
+            }
+            while self.settle_one().await {}
+            if self.no_room {
+                return BackgroundOutcome::NoRoom;
+            }
+            self.close_complete().await;
+            let poisoned = |layer: &Arc<Layer>| layer.closing() == Closing::Poisoned;
+            let done = |layer: &Arc<Layer>| layer.file().is_complete() || poisoned(layer);
+            if self.layers.iter().all(done) {
+                return match self.layers.iter().any(poisoned) {
+                    true => BackgroundOutcome::Corrupt,
+                    false => BackgroundOutcome::Complete,
+                };
+            }
+            if asked == 0 && !self.corrupt.is_empty() {
+                return BackgroundOutcome::Corrupt;
+            }
+            if !self.progress {
+                self.rest().await;
+            }
+        }
+    }
+
+    /// Waits for better times, longer each time.
+    async fn rest(&mut self) {
+        self.failed = false;
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Asks for everything that one layer lacks; says how many runs that were.
+    async fn pass(&mut self, number: usize) -> u32 {
+        let layer = self.layers[number].clone();
+        let mut asked = 0;
+        let mut next = 0;
+        while let Some(chunks) = self.next_missing(number, &layer, &mut next).await {
+            while self.running.len() >= MAX_RUNS {
+                self.settle_one().await;
+            }
+            if self.no_room {
+                break;
+            }
+            asked += 1;
+            self.fetch(number, &layer, chunks).await;
+            // What has ended meanwhile.
+            while let Some(Ok(report)) = self.running.try_join_next() {
+                self.settle(report);
+            }
+            if self.failed {
+                self.rest().await;
+            }
+        }
+        asked
+    }
+
+    /// The next chunks that are missing, as many neighbours as make one request.
+    async fn next_missing(
+        &self,
+        number: usize,
+        layer: &Arc<Layer>,
+        next: &mut u32,
+    ) -> Option<Vec<u32>> {
+        if layer.closing() == Closing::Poisoned {
+            return None;
+        }
+        let limit = layer.gate().request_bytes();
+        let mut chunks = Vec::new();
+        let mut start = 0;
+        while *next < layer.index().chunk_count() {
+            let chunk = layer.chunk(*next).ok()?;
+            self.confirm(layer, chunk.stream.clone()).await;
+            let wanted = !self.corrupt.contains(&(number, chunk.number))
+                && !layer.flights().contains(chunk.number)
+                && layer.lacks(&chunk);
+            match (wanted, chunks.is_empty()) {
+                (true, true) => start = chunk.compressed.start,
+                (true, false) if chunk.compressed.end.saturating_sub(start) > limit => break,
+                (true, false) => {}
+                (false, true) => {
+                    *next += 1;
+                    continue;
+                }
+                (false, false) => break,
+            }
+            chunks.push(chunk.number);
+            *next += 1;
+        }
+        (!chunks.is_empty()).then_some(chunks)
+    }
+
+    /// Verifies what an unclean stop has left before fetching it again.
+    async fn confirm(&self, layer: &Arc<Layer>, range: std::ops::Range<u64>) {
+        if layer.file().suspects(range.clone()).is_empty() {
+            return;
+        }
+        let layer = layer.clone();
+        let confirm = tokio::task::spawn_blocking(move || layer.confirm_suspects(range));
+        // Failing means that the service is stopping.
+        drop(confirm.await);
+    }
+
+    /// Sends one request when the gate allows it.
+    async fn fetch(&mut self, number: usize, layer: &Arc<Layer>, chunks: Vec<u32>) {
+        let Ok(runs) = layer.runs(chunks.iter().copied(), u64::MAX) else {
+            return;
+        };
+        for run in runs {
+            let permit = layer
+                .gate()
+                .enter(Cause::Background, run.compressed_bytes())
+                .await;
+            // Only now, so that no reader waits for something that waits for readers.
+            let claim = layer
+                .flights()
+                .claim(run.numbers(), |free| layer.runs(free, u64::MAX));
+            let Ok((flights, _)) = claim else { return };
+            // Further ones, where others took chunks between, are for the next pass.
+            if let Some(flight) = flights.into_iter().next() {
+                self.spawn(number, layer, flight, permit);
+            }
+        }
+    }
+
+    fn spawn(&mut self, number: usize, layer: &Arc<Layer>, flight: Flight, permit: Permit) {
+        let chunks = flight.run.numbers().collect();
+        let landing = flight.landing();
+        let fly = layer.clone().fly(flight, Cause::Background, Some(permit));
+        self.running.spawn(async move {
+            let (outcome, ()) = futures_util::future::join(Landing::outcome(landing), fly).await;
+            Report {
+                layer: number,
+                chunks,
+                outcome,
+            }
+        });
+    }
+
+    /// Waits for one run to end; false when none is running.
+    async fn settle_one(&mut self) -> bool {
+        match self.running.join_next().await {
+            Some(Ok(report)) => {
+                self.settle(report);
+                true
+            }
+            Some(Err(_)) => true,
+            None => false,
+        }
+    }
+
+    fn settle(&mut self, report: Report) {
+        match report.outcome {
+            Outcome::Decoded(run) => {
+                self.no_room |= run.no_room;
+                if run.wrong().next().is_none() {
+                    self.pause = FIRST_PAUSE;
+                    self.progress = true;
+                    return;
+                }
+                let corrupt = report.chunks.into_iter().map(|chunk| (report.layer, chunk));
+                self.corrupt.extend(corrupt);
+            }
+            Outcome::Failed(_, error) if error.is_unavailable() => {
+                self.failed = true;
+                tracing::debug!(%error, pause = ?self.pause, "background pauses");
+            }
+            Outcome::Failed(_, error) => {
+                tracing::warn!(%error, "background gives up on some chunks");
+                let failed = report.chunks.into_iter().map(|chunk| (report.layer, chunk));
+                self.corrupt.extend(failed);
+            }
+            Outcome::GivenUp => {}
+        }
+    }
+
+    /// Closes the layers that are complete now.
+    async fn close_complete(&self) {
+        for layer in &self.layers {
+            let open = layer.closing() == Closing::Unclosed && layer.file().is_complete();
+            if !open || layer.index().features().is_toc_layout() {
+                continue;
+            }
+            let (digest, layer) = (layer.digest(), layer.clone());
+            let closed = tokio::task::spawn_blocking(move || layer.close()).await;
+            match closed {
+                Ok(Ok(closing)) => tracing::info!(layer = %digest, ?closing, "compared"),
+                Ok(Err(error)) => tracing::debug!(%error, "not closed"),
+                Err(_) => {}
+            }
+        }
+    }
+}

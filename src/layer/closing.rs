@@ -1,0 +1,168 @@
+//! Closing the loop: comparing a complete layer with the diff ID that the image binds.
+
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use index_format::Digest;
+use sha2::{Digest as _, Sha256};
+
+use super::{Layer, ReadError};
+
+/// Bytes read at a time.
+const STEP: u64 = 1 << 20;
+
+/// Whether a layer has been compared with its diff ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Not yet.
+    Unclosed,
+    /// Its whole stream has the diff ID.
+    Closed,
+    /// Its stream has another digest: the index describes something else. Reads fail.
+    Poisoned,
+}
+
+/// Called once, when a layer's state is decided: the owner promotes what the index verified,
+/// or discards it. Runs on a blocking thread.
+pub type OnClosing = Box<dyn Fn(&Layer, Closing) + Send + Sync>;
+
+/// Why a layer could not be closed now.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// Some leaves are missing, or were evicted meanwhile.
+    #[error("layer {layer} is not complete")]
+    Incomplete {
+        /// The layer.
+        layer: Digest,
+    },
+    /// The stream is not the tar, so no diff ID can be computed from it.
+    #[error("the index of layer {layer} has the layout of a table of contents")]
+    NotATar {
+        /// The layer.
+        layer: Digest,
+    },
+    /// The local copy could not be read.
+    #[error("cannot read the local copy of layer {layer}")]
+    Disk {
+        /// The layer.
+        layer: Digest,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// The state, and the hook that hears of its change.
+pub(super) struct ClosingState {
+    state: AtomicU8,
+    /// Only one thread closes; the others wait and see its result.
+    closing: Mutex<()>,
+    hook: OnClosing,
+}
+
+impl std::fmt::Debug for ClosingState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ClosingState").field(&self.get()).finish()
+    }
+}
+
+impl ClosingState {
+    pub(super) fn new(initial: Closing, hook: OnClosing) -> ClosingState {
+        let state = AtomicU8::new(initial as u8);
+        ClosingState {
+            state,
+            closing: Mutex::new(()),
+            hook,
+        }
+    }
+
+    pub(super) fn get(&self) -> Closing {
+        match self.state.load(Ordering::Acquire) {
+            state if state == Closing::Closed as u8 => Closing::Closed,
+            state if state == Closing::Poisoned as u8 => Closing::Poisoned,
+            _ => Closing::Unclosed,
+        }
+    }
+}
+
+impl Layer {
+    /// Whether the layer has been compared with its diff ID.
+    pub fn closing(&self) -> Closing {
+        self.closing_state().get()
+    }
+
+    /// Reads of a poisoned layer fail.
+    pub(super) fn check_state(&self) -> Result<(), ReadError> {
+        match self.closing() {
+            Closing::Unclosed | Closing::Closed => Ok(()),
+            Closing::Poisoned => Err(ReadError::Poisoned {
+                layer: self.digest(),
+            }),
+        }
+    }
+
+    /// Declares the index wrong, for instance because its tree differs from the tar.
+    pub fn poison(&self) {
+        self.decide(Closing::Poisoned);
+    }
+
+    /// Reads the whole local copy and compares it with the diff ID. Blocks for as long as that
+    /// takes; does nothing when the state is decided already.
+    ///
+    /// # Errors
+    /// When the copy is not complete or cannot be read: the layer is unclosed as before.
+    pub fn close(&self) -> Result<Closing, CloseError> {
+        let state = self.closing_state();
+        let _one_at_a_time = state.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.get() != Closing::Unclosed {
+            return Ok(state.get());
+        }
+        let layer = self.digest();
+        if self.index().features().is_toc_layout() {
+            return Err(CloseError::NotATar { layer });
+        }
+        let found = self.stream_digest()?;
+        let expected = self.expected_diff_id();
+        if found == expected {
+            self.decide(Closing::Closed);
+            return Ok(Closing::Closed);
+        }
+        tracing::error!(%layer, %expected, %found, "the layer is not what its index says");
+        self.decide(Closing::Poisoned);
+        Ok(Closing::Poisoned)
+    }
+
+    fn decide(&self, closing: Closing) {
+        let state = self.closing_state();
+        let before = state.state.swap(closing as u8, Ordering::AcqRel);
+        if before != closing as u8 {
+            (state.hook)(self, closing);
+        }
+    }
+
+    /// The digest of the complete local stream.
+    fn stream_digest(&self) -> Result<Digest, CloseError> {
+        let size = self.index().stream_size();
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; STEP.min(size) as usize];
+        let mut at = 0;
+        while at < size {
+            let end = (at + STEP).min(size);
+            self.confirm_suspects(at..end);
+            let pinned = self.file().pin(at..end);
+            let pinned = pinned.ok_or(CloseError::Incomplete {
+                layer: self.digest(),
+            })?;
+            let bytes = &mut buffer[..(end - at) as usize];
+            let read = pinned.read_at(at, bytes);
+            read.map_err(|source| CloseError::Disk {
+                layer: self.digest(),
+                source,
+            })?;
+            hasher.update(&*bytes);
+            pinned.drop_pages();
+            at = end;
+        }
+        Ok(Digest::from_bytes(hasher.finalize().into()))
+    }
+}

@@ -1,0 +1,137 @@
+//! What the layers of a service have done: plain numbers for its metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why something is fetched, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A reader waits.
+    Demand,
+    /// A reader will probably ask next.
+    ReadAhead,
+    /// The rest of the image.
+    Background,
+}
+
+impl Cause {
+    /// All causes.
+    pub const ALL: [Cause; 3] = [Cause::Demand, Cause::ReadAhead, Cause::Background];
+
+    /// The cause's name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Demand => "demand",
+            Cause::ReadAhead => "readahead",
+            Cause::Background => "background",
+        }
+    }
+}
+
+/// Counters since the service started; `demand_reads_waiting` is a gauge.
+#[derive(Debug, Default)]
+pub struct Counters {
+    demand_reads_waiting: AtomicU64,
+    local_reads: AtomicU64,
+    missing_reads: AtomicU64,
+    fetched_bytes: [AtomicU64; 3],
+    requests: [AtomicU64; 3],
+    failed_requests: AtomicU64,
+    decoded_chunks: AtomicU64,
+    verification_failures: AtomicU64,
+    failed_reads: AtomicU64,
+}
+
+impl Counters {
+    /// Reads that wait for missing content now.
+    pub fn demand_reads_waiting(&self) -> u64 {
+        self.demand_reads_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Reads answered from the cache at once.
+    pub fn local_reads(&self) -> u64 {
+        self.local_reads.load(Ordering::Relaxed)
+    }
+
+    /// Reads that had to fetch.
+    pub fn missing_reads(&self) -> u64 {
+        self.missing_reads.load(Ordering::Relaxed)
+    }
+
+    /// Compressed bytes that arrived.
+    pub fn fetched_bytes(&self, cause: Cause) -> u64 {
+        self.fetched_bytes[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// Range requests made, retries included.
+    pub fn requests(&self, cause: Cause) -> u64 {
+        self.requests[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// Range requests that failed.
+    pub fn failed_requests(&self) -> u64 {
+        self.failed_requests.load(Ordering::Relaxed)
+    }
+
+    /// Chunks decoded.
+    pub fn decoded_chunks(&self) -> u64 {
+        self.decoded_chunks.load(Ordering::Relaxed)
+    }
+
+    /// Leaves that did not match their digest.
+    pub fn verification_failures(&self) -> u64 {
+        self.verification_failures.load(Ordering::Relaxed)
+    }
+
+    /// Reads answered with an error.
+    pub fn failed_reads(&self) -> u64 {
+        self.failed_reads.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_local_read(&self) {
+        self.local_reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_request(&self, cause: Cause) {
+        self.requests[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_failed_request(&self) {
+        self.failed_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_fetched(&self, cause: Cause, bytes: u64) {
+        self.fetched_bytes[cause as usize].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_decoded(&self, chunks: u64) {
+        self.decoded_chunks.fetch_add(chunks, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_verification_failures(&self, leaves: u64) {
+        self.verification_failures
+            .fetch_add(leaves, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_failed_read(&self) {
+        self.failed_reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a waiting read until the value is dropped.
+    pub(super) fn wait(&self) -> WaitingRead<'_> {
+        self.missing_reads.fetch_add(1, Ordering::Relaxed);
+        self.demand_reads_waiting.fetch_add(1, Ordering::Relaxed);
+        WaitingRead { counters: self }
+    }
+}
+
+pub(super) struct WaitingRead<'a> {
+    counters: &'a Counters,
+}
+
+impl Drop for WaitingRead<'_> {
+    fn drop(&mut self) {
+        self.counters
+            .demand_reads_waiting
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,48 @@
+//! Which chunks of a layer are still to be fetched.
+
+use std::ops::Range;
+
+use index_format::{Chunk, FormatError};
+
+use super::{Layer, ReadError, plan};
+
+impl Layer {
+    /// Whether fetching a chunk would bring anything: some leaf of it is neither in the cache
+    /// nor, at its edges, waiting for the neighbour only.
+    pub(super) fn lacks(&self, chunk: &Chunk) -> bool {
+        let size = self.index().stream_size();
+        if self.file().has(chunk.stream.clone()) {
+            return false;
+        }
+        plan::leaves_of(&chunk.stream).any(|leaf| {
+            let range = plan::leaf_range(leaf, size);
+            !self.file().has(range.clone()) && !self.holds_part(leaf, &inside(chunk, &range))
+        })
+    }
+
+    /// Whether a part of a leaf is in memory, unverified.
+    pub(super) fn holds_part(&self, leaf: u64, part: &Range<u64>) -> bool {
+        let parts = self.scratch().parts((self.id(), leaf));
+        parts
+            .iter()
+            .any(|(range, _)| range.start <= part.start && part.end <= range.end)
+    }
+
+    pub(super) fn chunk(&self, number: u32) -> Result<Chunk, ReadError> {
+        self.index()
+            .chunk(number)
+            .map_err(|source| self.damaged(source))
+    }
+
+    pub(super) fn damaged(&self, source: FormatError) -> ReadError {
+        ReadError::Index {
+            layer: self.digest(),
+            source,
+        }
+    }
+}
+
+/// The part of a chunk that lies within a leaf.
+pub(super) fn inside(chunk: &Chunk, leaf: &Range<u64>) -> Range<u64> {
+    chunk.stream.start.max(leaf.start)..chunk.stream.end.min(leaf.end)
+}

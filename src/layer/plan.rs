@@ -1,0 +1,118 @@
+//! Which chunks to fetch, and which of them in one request.
+
+use std::ops::Range;
+
+use index_format::{Chunk, FormatError, Index, LEAF_SIZE, StreamOffset};
+
+/// Compressed bytes asked for in one demand request, at most, unless a single chunk has more:
+/// a reader waits for all of it.
+pub(super) const MAX_DEMAND_REQUEST: u64 = 8 << 20;
+
+/// Adjacent chunks fetched by one request.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    /// Never empty; each one's stream starts where the one's before ends.
+    pub(super) chunks: Vec<Chunk>,
+}
+
+impl Run {
+    /// The part of the stream that the run yields.
+    pub(super) fn stream(&self) -> Range<u64> {
+        self.chunks[0].stream.start..self.chunks[self.chunks.len() - 1].stream.end
+    }
+
+    /// The bytes of the blob to fetch.
+    pub(super) fn compressed(&self) -> Range<u64> {
+        let start = self.chunks.iter().map(|chunk| chunk.compressed.start).min();
+        let end = self.chunks.iter().map(|chunk| chunk.compressed.end).max();
+        start.unwrap_or(0)..end.unwrap_or(0)
+    }
+
+    pub(super) fn compressed_bytes(&self) -> u64 {
+        let range = self.compressed();
+        range.end - range.start
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.chunks.iter().map(|chunk| chunk.number)
+    }
+}
+
+/// The part of the stream that a leaf covers.
+pub(super) fn leaf_range(leaf: u64, stream_size: u64) -> Range<u64> {
+    let start = leaf * LEAF_SIZE;
+    start..(start + LEAF_SIZE).min(stream_size)
+}
+
+/// The leaves that a range of the stream touches.
+pub(super) fn leaves_of(range: &Range<u64>) -> Range<u64> {
+    range.start / LEAF_SIZE..range.end.div_ceil(LEAF_SIZE)
+}
+
+/// The numbers of the chunks that together yield a range of the stream, which is not empty.
+pub(super) fn chunks_of(index: &Index, range: &Range<u64>) -> Result<Range<u32>, FormatError> {
+    let first = index.chunk_containing(StreamOffset(range.start))?;
+    let last = index.chunk_containing(StreamOffset(range.end - 1))?;
+    Ok(first..last + 1)
+}
+
+/// Puts chunks, sorted by number, into runs of neighbours of at most `limit` compressed bytes.
+pub(super) fn runs(chunks: Vec<Chunk>, limit: u64) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for chunk in chunks {
+        if let Some(run) = runs.last_mut()
+            && let Some(last) = run.chunks.last()
+            && last.number + 1 == chunk.number
+            && chunk.compressed.end.saturating_sub(run.compressed().start) <= limit
+        {
+            run.chunks.push(chunk);
+        } else {
+            runs.push(Run {
+                chunks: vec![chunk],
+            });
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{leaf_range, leaves_of, runs};
+    use index_format::{Chunk, ChunkFlags};
+
+    fn chunk(number: u32) -> Chunk {
+        let at = u64::from(number) * 100;
+        Chunk {
+            number,
+            stream: at * 3..at * 3 + 300,
+            // As with gzip, the last byte is shared with the next chunk.
+            compressed: at..at + 101,
+            bit: 0,
+            flags: ChunkFlags::default(),
+            checkpoint: 0..0,
+        }
+    }
+
+    #[test]
+    fn neighbours_share_a_request_up_to_the_limit() {
+        let numbers = |limit| -> Vec<Vec<u32>> {
+            let chunks = [1, 2, 3, 7, 8, 10].map(chunk).to_vec();
+            runs(chunks, limit)
+                .iter()
+                .map(|run| run.numbers().collect())
+                .collect()
+        };
+        assert_eq!(numbers(1000), [vec![1, 2, 3], vec![7, 8], vec![10]]);
+        assert_eq!(numbers(201), [vec![1, 2], vec![3], vec![7, 8], vec![10]]);
+        assert_eq!(numbers(1), [[1], [2], [3], [7], [8], [10]]);
+        let run = &runs(vec![chunk(1), chunk(2)], 1000)[0];
+        assert_eq!((run.compressed(), run.stream()), (100..301, 300..900));
+    }
+
+    #[test]
+    fn leaves_cover_ranges() {
+        assert_eq!(leaves_of(&(0..1)), 0..1);
+        assert_eq!(leaves_of(&(65535..65537)), 0..2);
+        assert_eq!(leaf_range(1, 65540), 65536..65540);
+    }
+}

@@ -1,0 +1,46 @@
+//! What all layers of a service share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::{Counters, Scratch};
+
+/// Shared by all layers of a service: where tasks run, memory for what the disk cannot hold,
+/// counters.
+#[derive(Debug)]
+pub struct Resources {
+    pub(super) runtime: Handle,
+    pub(super) scratch: Scratch,
+    /// Permits for decoding that nobody waits for: one processor stays free for readers where
+    /// there are several.
+    pub(super) idle_decoders: Semaphore,
+    counters: Counters,
+    next_layer: AtomicU64,
+}
+
+impl Resources {
+    /// Resources for layers that fetch and decode on this runtime.
+    pub fn new(runtime: Handle) -> Arc<Resources> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Resources {
+            runtime,
+            scratch: Scratch::default(),
+            idle_decoders: Semaphore::new(processors.saturating_sub(1).max(1)),
+            counters: Counters::default(),
+            next_layer: AtomicU64::new(0),
+        })
+    }
+
+    /// The counters of all layers together.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A number that tells the layers of this process apart in shared memory.
+    pub(super) fn number_layer(&self) -> u64 {
+        self.next_layer.fetch_add(1, Ordering::Relaxed)
+    }
+}

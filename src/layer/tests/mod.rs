@@ -1,0 +1,251 @@
+//! Tests of layers over a blob that misbehaves.
+
+mod background;
+mod closing;
+mod content;
+mod faults;
+mod reads;
+mod recovery;
+mod room;
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use index_format::write::{LayerParts as IndexParts, write};
+use index_format::{Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tree};
+use tokio::runtime::Handle;
+
+use super::{Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, Resources};
+use crate::blob::faulty::FaultyBlob;
+use crate::cache::{Budget, Cache, LayerKey};
+use crate::codec::{self, ScanOptions};
+
+/// Small chunks, so that small streams have many.
+const CHUNK_SIZE: u64 = 200_000;
+
+/// A layer as a registry holds it, and its index.
+struct Fixture {
+    stream: Vec<u8>,
+    blob: Vec<u8>,
+    index: Index,
+    index_bytes: Vec<u8>,
+}
+
+/// Bytes that compress about as a layer does, so that compressors end blocks often.
+fn stream(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed * 2 + 1;
+    let mut bytes: Vec<u8> = Vec::with_capacity(length + 64);
+    while bytes.len() < length {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let roll = (state >> 33) as usize;
+        if roll.is_multiple_of(3) && bytes.len() > 5000 {
+            let start = bytes.len() - 1 - roll % 5000;
+            let end = (start + 8 + roll % 40).min(bytes.len());
+            bytes.extend_from_within(start..end);
+        } else {
+            bytes.extend_from_slice(&state.to_le_bytes()[2..]);
+        }
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn compress(compression: Compression, stream: &[u8]) -> Vec<u8> {
+    match compression {
+        Compression::None => stream.to_vec(),
+        Compression::Gzip => {
+            let level = flate2::Compression::new(6);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(stream).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Zstd => zstd::bulk::compress(stream, 3).unwrap(),
+    }
+}
+
+fn scan(compression: Compression, blob: &[u8]) -> codec::Scan {
+    let options = ScanOptions {
+        chunk_size: CHUNK_SIZE,
+        max_stream_size: 1 << 30,
+    };
+    let mut scanner = codec::scanner(compression, options);
+    scanner.push(blob, &mut |_| Ok(())).unwrap();
+    scanner.finish().unwrap()
+}
+
+fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
+    let blob = compress(compression, &stream);
+    let scan = scan(compression, &blob);
+    let chunks: Vec<NewChunk> = scan
+        .chunks
+        .iter()
+        .map(|chunk| NewChunk {
+            stream_start: chunk.stream_start,
+            compressed_start: chunk.compressed_start,
+            compressed_end: Some(chunk.compressed_end),
+            bit: chunk.bit,
+            flags: chunk.flags,
+            checkpoint: chunk.checkpoint.clone(),
+        })
+        .collect();
+    assert!(chunks.len() > 4, "{} chunks", chunks.len());
+    let leaves: Vec<Digest> = stream.chunks(LEAF_SIZE as usize).map(Digest::of).collect();
+    let index_bytes = write(&IndexParts {
+        layer_digest: Digest::of(&blob),
+        diff_id: Digest::of(&stream),
+        compression,
+        features: Features::default(),
+        compressed_size: blob.len() as u64,
+        stream_size: stream.len() as u64,
+        tree: &Tree::new(),
+        chunks: &chunks,
+        leaves: &leaves,
+        headers: &[],
+    })
+    .unwrap();
+    let index = Index::open(index_bytes.clone()).unwrap();
+    Fixture {
+        stream,
+        blob,
+        index,
+        index_bytes,
+    }
+}
+
+fn gzip(length: usize) -> Fixture {
+    fixture(Compression::Gzip, stream(length, 1))
+}
+
+/// One layer over a cache and a faulty blob.
+struct World {
+    fixture: Fixture,
+    blob: Arc<FaultyBlob>,
+    cache: Cache,
+    resources: Arc<Resources>,
+    layer: Arc<Layer>,
+    /// What the closing hook has heard.
+    closings: Arc<Mutex<Vec<Closing>>>,
+    _directory: tempfile::TempDir,
+}
+
+fn policy() -> Policy {
+    Policy {
+        on_outage: OnOutage::Wait(Duration::from_secs(20)),
+        attempt_limit: Duration::from_secs(20),
+        read_ahead_bytes: 0,
+    }
+}
+
+impl World {
+    fn new(fixture: Fixture) -> World {
+        World::with(fixture, policy(), Budget::Bytes(1 << 30))
+    }
+
+    fn with(fixture: Fixture, policy: Policy, budget: Budget) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&directory.path().join("cache"), budget).unwrap();
+        let blob = Arc::new(FaultyBlob::new(fixture.blob.clone()));
+        let resources = Resources::new(Handle::current());
+        let diff_id = Digest::of(&fixture.stream);
+        let closings = Arc::default();
+        let layer = layer(
+            &fixture, &cache, &blob, &resources, policy, diff_id, &closings,
+        );
+        World {
+            fixture,
+            blob,
+            cache,
+            resources,
+            layer,
+            closings,
+            _directory: directory,
+        }
+    }
+
+    async fn check(&self, range: Range<u64>) {
+        let bytes = self
+            .layer
+            .read(range.start, range.end - range.start)
+            .await
+            .unwrap();
+        assert!(
+            bytes == self.fixture.stream[range.start as usize..range.end as usize],
+            "{range:?}"
+        );
+    }
+
+    fn size(&self) -> u64 {
+        self.fixture.stream.len() as u64
+    }
+
+    fn requests(&self) -> usize {
+        self.blob.reads().len()
+    }
+
+    fn chunk(&self, number: u32) -> index_format::Chunk {
+        self.fixture.index.chunk(number).unwrap()
+    }
+}
+
+fn layer(
+    fixture: &Fixture,
+    cache: &Cache,
+    blob: &Arc<FaultyBlob>,
+    resources: &Arc<Resources>,
+    policy: Policy,
+    diff_id: Digest,
+    closings: &Arc<Mutex<Vec<Closing>>>,
+) -> Arc<Layer> {
+    let key = LayerKey::trusted(fixture.index.layer_digest());
+    let heard = closings.clone();
+    Layer::new(LayerParts {
+        index: fixture.index.clone(),
+        checkpoints: Arc::new(IndexCheckpoints::new(fixture.index.clone())),
+        file: cache.layer(&key, fixture.stream.len() as u64).unwrap(),
+        blob: blob.clone(),
+        gate: FetchGate::new(),
+        resources: resources.clone(),
+        policy,
+        diff_id,
+        closing: Closing::Unclosed,
+        on_closing: Box::new(move |_, closing| heard.lock().unwrap().push(closing)),
+    })
+    .unwrap()
+}
+
+/// Files as a killed process leaves them.
+fn crash_copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            crash_copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A simple sequence of pseudo-random numbers.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 20) % limit
+    }
+
+    fn range(&mut self, size: u64, longest: u64) -> Range<u64> {
+        let start = self.below(size);
+        start..(start + 1 + self.below(longest)).min(size)
+    }
+}

@@ -1,0 +1,325 @@
+//! The registry client: requests with authentication and redirects.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, WWW_AUTHENTICATE};
+use reqwest::{Method, StatusCode, Url};
+
+use crate::registry::auth::{Authenticator, Refusal};
+use crate::registry::auth_slot::{Action, Authorization};
+use crate::registry::challenge::{self, Challenges};
+use crate::registry::credentials::CredentialSource;
+use crate::registry::error::RegistryError;
+use crate::registry::host::{Schemes, same_origin, shown};
+use crate::registry::limits::MAX_REDIRECTS;
+use crate::registry::redirects::Redirects;
+use crate::registry::reference::Repository;
+use crate::registry::response::Response;
+use crate::registry::retry::RetryPolicy;
+use crate::registry::transport::{Outgoing, Timeouts, Transport, TransportConfig};
+use crate::registry::trips::TripCounts;
+use index_format::Digest;
+
+/// Refusals answered within one request: an expired token, a changed scope and a handful of
+/// credential sources. A registry that refuses everything with ever new challenges ends here.
+const MAX_REFUSALS: usize = 8;
+
+/// What a client is made from. The defaults suit a public registry without credentials.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfig {
+    /// Hosts, with port where references have one, reached by plain HTTP. Loopback hosts
+    /// are anyway.
+    pub plain_http: BTreeSet<String>,
+    /// Loopback hosts that are reached by HTTPS nevertheless.
+    pub https: BTreeSet<String>,
+    /// PEM files of certificate authorities, besides the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Where credentials are looked for, in this order.
+    pub credentials: Vec<CredentialSource>,
+    /// Appended to the User-Agent header, to tell callers apart in a registry's log.
+    pub user_agent_suffix: Option<String>,
+    /// Limits of waiting.
+    pub timeouts: Timeouts,
+    /// Repetition of failed requests.
+    pub retry: RetryPolicy,
+}
+
+/// A client for any number of registries. Cheap to clone; clones share connections, tokens
+/// and redirect targets.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(super) transport: Arc<Transport>,
+    pub(super) session: Arc<Session>,
+    challenges: Arc<Challenges>,
+}
+
+/// What was obtained with one set of credentials, and must not serve another.
+#[derive(Debug)]
+pub(super) struct Session {
+    auth: Authenticator,
+    redirects: Redirects,
+}
+
+/// One request to a registry's API.
+#[derive(Clone, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) action: Action,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Bytes>,
+    /// The blob whose redirect target may be used and remembered.
+    pub(super) blob: Option<Digest>,
+}
+
+impl Client {
+    /// A client. Connections are made, and certificate roots read, when first needed.
+    pub fn new(config: ClientConfig) -> Self {
+        let agent = concat!("brisk/", env!("CARGO_PKG_VERSION"));
+        let user_agent = match &config.user_agent_suffix {
+            Some(suffix) => format!("{agent} {suffix}"),
+            None => agent.to_owned(),
+        };
+        let transport = Arc::new(Transport::new(TransportConfig {
+            schemes: Schemes {
+                plain_http: config.plain_http,
+                https: config.https,
+            },
+            ca_files: config.ca_files,
+            user_agent,
+            timeouts: config.timeouts,
+            retry: config.retry,
+        }));
+        let challenges = Arc::new(Challenges::new());
+        Self::assemble(transport, challenges, config.credentials)
+    }
+
+    /// This client with other credentials: it shares the connections, the counts and what
+    /// is known about registries, not the tokens and redirect targets.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: Vec<CredentialSource>) -> Self {
+        let (transport, challenges) = (Arc::clone(&self.transport), Arc::clone(&self.challenges));
+        Self::assemble(transport, challenges, credentials)
+    }
+
+    fn assemble(
+        transport: Arc<Transport>,
+        challenges: Arc<Challenges>,
+        credentials: Vec<CredentialSource>,
+    ) -> Self {
+        let auth = Authenticator::new(Arc::clone(&transport), credentials, Arc::clone(&challenges));
+        let session = Arc::new(Session {
+            auth,
+            redirects: Redirects::new(),
+        });
+        Self {
+            transport,
+            session,
+            challenges,
+        }
+    }
+
+    /// What the requests of this client, and of those that share its connections, have cost.
+    pub fn trips(&self) -> TripCounts {
+        self.transport.trips.counts()
+    }
+
+    /// The URL of `path` below `/v2/NAME/`.
+    pub(super) fn url(&self, repository: &Repository, path: &str) -> Result<Url, RegistryError> {
+        let mut url = self.transport.config.schemes.root(repository.host())?;
+        // Both parts are of the reference grammar or hexadecimal: nothing needs encoding.
+        url.set_path(&format!("/v2/{}/{path}", repository.name()));
+        Ok(url)
+    }
+
+    /// A reading request to `path` below `/v2/NAME/`.
+    pub(super) fn get<'a>(
+        &self,
+        repository: &'a Repository,
+        path: &str,
+    ) -> Result<Call<'a>, RegistryError> {
+        Ok(Call {
+            repository,
+            action: Action::Pull,
+            method: Method::GET,
+            url: self.url(repository, path)?,
+            headers: HeaderMap::new(),
+            body: None,
+            blob: None,
+        })
+    }
+
+    /// Makes one attempt at `call`: authenticates, follows redirects, uses and remembers
+    /// redirect targets. Any answer but a success is an error.
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Response, RegistryError> {
+        if let Some(digest) = call.blob
+            && let Some(target) = self.session.redirects.get(call.repository, digest)
+            && let Some(response) = self.call_target(call, digest, &target).await?
+        {
+            return Ok(response);
+        }
+        self.call_registry(call).await
+    }
+
+    /// Asks a remembered redirect target. `None` when it has stopped working.
+    async fn call_target(
+        &self,
+        call: &Call<'_>,
+        digest: Digest,
+        target: &Url,
+    ) -> Result<Option<Response>, RegistryError> {
+        let result = self.transport.send(call.outgoing(target, None)).await;
+        let keep = match &result {
+            Ok(response) => target_still_valid(response.status()),
+            // Another server of the store may be reachable; the registry names it.
+            Err(_) => false,
+        };
+        if !keep {
+            self.session
+                .redirects
+                .forget(call.repository, digest, target);
+        }
+        let response = result?;
+        match response.status() {
+            status if status.is_success() => Ok(Some(response)),
+            _ if keep => Err(response.into_error().await),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks the registry, and follows where it points.
+    async fn call_registry(&self, call: &Call<'_>) -> Result<Response, RegistryError> {
+        let auth = &self.session.auth;
+        let registry = self.transport.config.schemes.root(call.repository.host())?;
+        let mut url = call.url.clone();
+        let mut redirects = 0;
+        let mut refusals = 0;
+        loop {
+            let at_registry = same_origin(&url, &registry);
+            let sent = match at_registry {
+                true => auth.current(call.repository, call.action).await?,
+                false => None,
+            };
+            let response = self
+                .transport
+                .send(call.outgoing(&url, sent.as_ref()))
+                .await?;
+            let status = response.status();
+            if at_registry && is_refusal(status) && refusals < MAX_REFUSALS {
+                refusals += 1;
+                let refusal = refusal(&response, sent);
+                auth.refused(call.repository, call.action, refusal).await?;
+                continue;
+            }
+            if let Some(sent) = &sent {
+                auth.accepted(call.repository, call.action, sent);
+            }
+            if is_redirect(status) && call.may_follow() {
+                redirects += 1;
+                if redirects > MAX_REDIRECTS {
+                    return Err(refused_redirect(&call.url, "too many redirects"));
+                }
+                url = redirect_target(&response)?;
+                self.transport.trips.redirect();
+                continue;
+            }
+            if !status.is_success() {
+                return Err(response.into_error().await);
+            }
+            if let Some(digest) = call.blob
+                && !at_registry
+            {
+                self.session.redirects.put(call.repository, digest, url);
+            }
+            return Ok(response);
+        }
+    }
+}
+
+impl Call<'_> {
+    fn outgoing(&self, url: &Url, authorization: Option<&Authorization>) -> Outgoing {
+        let mut headers = self.headers.clone();
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization.header.clone());
+        }
+        Outgoing {
+            method: self.method.clone(),
+            url: url.clone(),
+            headers,
+            body: self.body.clone(),
+        }
+    }
+
+    /// Uploads are not followed: their bytes would be sent again, to somewhere else.
+    fn may_follow(&self) -> bool {
+        self.method == Method::GET
+    }
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    // 403 too: some registries answer so to an expired token or password.
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// A target that answers so is still the right place: it may be busy, or the range wrong.
+/// Anything else is taken for an expired signature or a moved object.
+fn target_still_valid(status: StatusCode) -> bool {
+    status.is_success() || status.is_server_error() || matches!(status.as_u16(), 408 | 416 | 429)
+}
+
+fn refusal(response: &Response, sent: Option<Authorization>) -> Refusal {
+    let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
+    let challenge = challenge::preferred(values.filter_map(|value| value.to_str().ok()));
+    Refusal {
+        sent,
+        status: response.status().as_u16(),
+        challenge,
+    }
+}
+
+fn refused_redirect(url: &Url, reason: &str) -> RegistryError {
+    RegistryError::Redirect {
+        at: shown(url),
+        reason: reason.to_owned(),
+    }
+}
+
+/// The URL that a response's Location header points to.
+///
+/// # Errors
+/// `Redirect` where it is missing, no HTTP URL, or leads from HTTPS to plain HTTP.
+pub(super) fn redirect_target(response: &Response) -> Result<Url, RegistryError> {
+    let from = response.url();
+    match response.header(LOCATION) {
+        Some(location) => join_location(from, location),
+        None => Err(refused_redirect(from, "no readable Location header")),
+    }
+}
+
+fn join_location(from: &Url, location: &str) -> Result<Url, RegistryError> {
+    let target = from
+        .join(location)
+        .map_err(|error| refused_redirect(from, &format!("its Location is no URL: {error}")))?;
+    match (from.scheme(), target.scheme()) {
+        (_, "https") | ("http", "http") => Ok(target),
+        ("https", "http") => {
+            let reason = format!("it leads from https to {}", shown(&target));
+            Err(refused_redirect(from, &reason))
+        }
+        (_, scheme) => {
+            let reason = format!("it leads to scheme {scheme:?}");
+            Err(refused_redirect(from, &reason))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

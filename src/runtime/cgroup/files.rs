@@ -1,0 +1,102 @@
+//! Single cgroup files and directories.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Result};
+
+/// Depth of the cgroups below a container's that are looked at.
+const DEPTH_LIMIT: u32 = 32;
+
+/// How long a directory may stay busy after its last process was reaped: the kernel empties a
+/// cgroup a little after the exit is seen.
+const BUSY_LIMIT: Duration = Duration::from_millis(500);
+
+/// Writes `value` in one write(2), as cgroup files want it.
+///
+/// # Errors
+/// [`crate::error::Error::Os`] naming file and value.
+pub fn write(directory: &Path, name: &str, value: &str) -> Result<()> {
+    write_raw(directory, name, value)
+        .doing(|| format!("write {value:?} to {}", directory.join(name).display()))
+}
+
+/// [`write`] with the plain error.
+pub fn write_raw(directory: &Path, name: &str, value: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join(name))?;
+    file.write_all(value.as_bytes())
+}
+
+/// The file's text without the newline.
+///
+/// # Errors
+/// [`crate::error::Error::Os`] naming the file.
+pub fn read(directory: &Path, name: &str) -> Result<String> {
+    let path = directory.join(name);
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Adds the processes of `directory` and of all below it. A directory that is gone has none.
+///
+/// # Errors
+/// [`crate::error::Error::Os`] naming the file.
+pub fn collect_processes(directory: &Path, found: &mut Vec<i32>, depth: u32) -> Result<()> {
+    let path = directory.join("cgroup.procs");
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // ENODEV: removed between the open and the read.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => return Ok(()),
+        other => other.doing(|| format!("read {}", path.display()))?,
+    };
+    found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    if depth < DEPTH_LIMIT {
+        for child in subdirectories(directory) {
+            collect_processes(&child, found, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn subdirectories(directory: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let directories = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
+}
+
+/// Removes `directory` and those below it, waiting a little for one that is still busy.
+pub fn remove_tree(directory: &Path, depth: u32) {
+    let deadline = Instant::now() + BUSY_LIMIT;
+    loop {
+        match std::fs::remove_dir(directory) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                if depth < DEPTH_LIMIT {
+                    for child in subdirectories(directory) {
+                        remove_tree(&child, depth + 1);
+                    }
+                }
+            }
+            _ => return,
+        }
+        if std::fs::remove_dir(directory).is_ok() || Instant::now() > deadline {
+            return;
+        }
+        pause_briefly();
+    }
+}
+
+/// The pace of polling a cgroup file, which cannot be waited on in version 1.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "version 1 cgroups have no event to wait for"
+)]
+pub fn pause_briefly() {
+    std::thread::sleep(Duration::from_millis(1));
+}

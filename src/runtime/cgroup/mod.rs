@@ -1,0 +1,205 @@
+//! The container's control groups: version 1 hierarchies, version 2, or both beside each other.
+
+mod devices;
+mod discover;
+mod files;
+mod freezer;
+mod v1;
+mod v2;
+
+pub use discover::Layout;
+pub use files::pause_briefly;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::spec::Resources;
+
+/// Where a container's processes are confined. Saved in the container's state.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Cgroup {
+    /// One directory per version 1 hierarchy.
+    pub hierarchies: Vec<Hierarchy>,
+    /// The directory in the cgroup2 tree. It carries limits only when there are no hierarchies
+    /// of version 1; beside them it is there for what reads it (CLONE_INTO_CGROUP, statistics).
+    pub unified: Option<PathBuf>,
+    /// Root of the cgroup2 tree.
+    pub unified_mount: Option<PathBuf>,
+}
+
+/// The container's directory in one version 1 hierarchy.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Hierarchy {
+    /// Controllers of the hierarchy, or `name=NAME`.
+    pub controllers: Vec<String>,
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// The container's directory.
+    pub path: PathBuf,
+}
+
+impl Hierarchy {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+impl Cgroup {
+    /// The directory of the hierarchy with `controller`.
+    #[must_use]
+    pub fn hierarchy(&self, controller: &str) -> Option<&Path> {
+        let hierarchy = self
+            .hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.has(controller))?;
+        Some(&hierarchy.path)
+    }
+
+    /// Whether the limits live in the cgroup2 tree.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.hierarchies.is_empty()
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &Path> {
+        let hierarchies = self
+            .hierarchies
+            .iter()
+            .map(|hierarchy| hierarchy.path.as_path());
+        hierarchies.chain(self.unified.as_deref())
+    }
+
+    /// Makes the directories. What was made is removed again on failure.
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the directory.
+    pub fn make(&self) -> Result<()> {
+        // What is in there when the container is deleted is killed, so it must be its own.
+        if let Some(pid) = self.processes()?.first() {
+            let reason = format!("the cgroup is in use, by process {pid} among others");
+            return Err(Error::invalid("linux.cgroupsPath", reason));
+        }
+        for directory in self.directories() {
+            if let Err(error) = std::fs::create_dir_all(directory) {
+                self.remove();
+                return Err(error).doing(|| format!("make cgroup {}", directory.display()));
+            }
+        }
+        for hierarchy in self
+            .hierarchies
+            .iter()
+            .filter(|hierarchy| hierarchy.has("cpuset"))
+        {
+            v1::inherit_cpuset(&hierarchy.mount, &hierarchy.path)?;
+        }
+        if self.is_unified()
+            && let (Some(mount), Some(path)) = (&self.unified_mount, &self.unified)
+        {
+            v2::enable_controllers(mount, path);
+        }
+        Ok(())
+    }
+
+    /// Writes the limits.
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the file; [`Error::Unsupported`] for a limit without a controller.
+    pub fn limit(&self, resources: &Resources) -> Result<()> {
+        if self.is_unified() {
+            return match &self.unified {
+                Some(path) => v2::limit(path, resources),
+                None => Err(Error::unsupported(
+                    "linux.resources",
+                    "no cgroup is mounted",
+                )),
+            };
+        }
+        if !resources.unified.is_empty() {
+            let reason = "the controllers of this machine are in version 1 hierarchies";
+            return Err(Error::unsupported("linux.resources.unified", reason));
+        }
+        v1::limit(self, resources)
+    }
+
+    /// Applies the device rules.
+    ///
+    /// # Errors
+    /// As [`Cgroup::limit`].
+    pub fn limit_devices(&self, resources: &Resources) -> Result<()> {
+        devices::apply(self, &resources.devices)
+    }
+
+    /// The cgroup2 directory, for a process to be born in.
+    ///
+    /// # Errors
+    /// [`Error::Os`] from opening it.
+    pub fn birthplace(&self) -> Result<Option<OwnedFd>> {
+        let Some(path) = &self.unified else {
+            return Ok(None);
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())
+            .doing(|| format!("open {}", path.display()))?;
+        Ok(Some(directory))
+    }
+
+    /// Moves `pid` into every version 1 directory (the cgroup2 one it was born in).
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the file.
+    pub fn attach(&self, pid: i32) -> Result<()> {
+        for hierarchy in &self.hierarchies {
+            files::write(&hierarchy.path, "cgroup.procs", &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// All processes of the container, those in cgroups below included.
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the file.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let mut found = Vec::new();
+        // Any directory will do; those that everything stays in come first.
+        let first = ["freezer", "devices", "pids", "memory"];
+        let directory = first.iter().find_map(|name| self.hierarchy(name));
+        if let Some(directory) = directory.or_else(|| self.directories().next()) {
+            files::collect_processes(directory, &mut found, 0)?;
+        }
+        Ok(found)
+    }
+
+    /// Stops all processes from running.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without a freezer.
+    pub fn freeze(&self) -> Result<()> {
+        freezer::set(self, true)
+    }
+
+    /// Lets them run again.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without a freezer.
+    pub fn thaw(&self) -> Result<()> {
+        freezer::set(self, false)
+    }
+
+    /// Whether they are stopped.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        freezer::is_frozen(self)
+    }
+
+    /// Removes the directories with those below them. A directory that still has processes
+    /// stays.
+    pub fn remove(&self) {
+        for directory in self.directories() {
+            files::remove_tree(directory, 0);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `features`: what the specification's features document tells callers.
+
+use serde_json::json;
+
+use crate::cli::{Call, print};
+use crate::error::Result;
+use crate::process::capability_names;
+use crate::state::SPEC_VERSION;
+
+pub(crate) fn run(call: &Call) -> Result<u8> {
+    call.parsed.at_most(0)?;
+    let features = json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart",
+                  "poststop"],
+        "mountOptions": crate::rootfs::option_names(),
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "capabilities": capability_names().collect::<Vec<_>>(),
+            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false,
+                       "rdma": false},
+            "seccomp": {"enabled": true},
+            "apparmor": {"enabled": false},
+            "selinux": {"enabled": false},
+            "intelRdt": {"enabled": false},
+            "mountExtensions": {"idmap": {"enabled": false}},
+        },
+    });
+    print(&format!("{features:#}\n"))
+}

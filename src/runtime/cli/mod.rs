@@ -1,0 +1,193 @@
+//! The command line: one file per verb.
+
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod flags;
+mod freeze;
+mod global;
+mod kill;
+mod list;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod update;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::cli::flags::{Parsed, parse};
+use crate::cli::global::Global;
+use crate::error::{Error, Result};
+
+/// What a verb runs with.
+pub struct Call {
+    /// The options before the verb.
+    pub global: Global,
+    /// What follows it.
+    pub parsed: Parsed,
+}
+
+/// One verb: name, flags, whether it ends at the second positional argument, behaviour.
+struct Verb {
+    name: &'static str,
+    flags: &'static [flags::Flag],
+    /// Positional arguments after which everything is taken as it is (`exec ID COMMAND …`).
+    verbatim_after: usize,
+    run: fn(&Call) -> Result<u8>,
+}
+
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "create",
+        flags: create::FLAGS,
+        verbatim_after: usize::MAX,
+        run: create::run,
+    },
+    Verb {
+        name: "start",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: start::run,
+    },
+    Verb {
+        name: "run",
+        flags: run::FLAGS,
+        verbatim_after: usize::MAX,
+        run: run::run,
+    },
+    Verb {
+        name: "state",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: state::run,
+    },
+    Verb {
+        name: "kill",
+        flags: kill::FLAGS,
+        verbatim_after: usize::MAX,
+        run: kill::run,
+    },
+    Verb {
+        name: "delete",
+        flags: delete::FLAGS,
+        verbatim_after: usize::MAX,
+        run: delete::run,
+    },
+    Verb {
+        name: "exec",
+        flags: exec::FLAGS,
+        verbatim_after: 1,
+        run: exec::run,
+    },
+    Verb {
+        name: "list",
+        flags: list::FLAGS,
+        verbatim_after: usize::MAX,
+        run: list::run,
+    },
+    Verb {
+        name: "pause",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: freeze::pause,
+    },
+    Verb {
+        name: "resume",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: freeze::resume,
+    },
+    Verb {
+        name: "ps",
+        flags: ps::FLAGS,
+        verbatim_after: usize::MAX,
+        run: ps::run,
+    },
+    Verb {
+        name: "update",
+        flags: update::FLAGS,
+        verbatim_after: usize::MAX,
+        run: update::run,
+    },
+    Verb {
+        name: "spec",
+        flags: spec::FLAGS,
+        verbatim_after: usize::MAX,
+        run: spec::run,
+    },
+    Verb {
+        name: "features",
+        flags: &[],
+        verbatim_after: usize::MAX,
+        run: features::run,
+    },
+];
+
+/// Parses, runs, reports.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let (global, rest) = match global::parse(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return Global::default().report(&error),
+    };
+    let outcome = if global.version {
+        print(&version())
+    } else {
+        dispatch(&global, rest)
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => global.report(&error),
+    }
+}
+
+fn dispatch(global: &Global, mut rest: Vec<String>) -> Result<u8> {
+    if global.help || rest.is_empty() {
+        return print(&help());
+    }
+    let name = rest.remove(0);
+    let verb = VERBS.iter().find(|verb| verb.name == name).ok_or_else(|| {
+        Error::Usage(format!(
+            "unknown command {name:?}; --help lists those there are"
+        ))
+    })?;
+    if rest
+        .iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--help" || word == "-h")
+        && verb.verbatim_after == usize::MAX
+    {
+        return print(&flags::describe(verb.name, verb.flags));
+    }
+    let parsed = parse(verb.flags, rest, verb.verbatim_after)?;
+    (verb.run)(&Call {
+        global: global.clone(),
+        parsed,
+    })
+}
+
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "brisk-runtime version {version}\nspec: {}\n",
+        crate::state::SPEC_VERSION
+    )
+}
+
+fn help() -> String {
+    let verbs: String = VERBS
+        .iter()
+        .map(|verb| format!("  {}\n", verb.name))
+        .collect();
+    format!("usage: brisk-runtime [options] command [options] [arguments]\n\ncommands:\n{verbs}")
+}
+
+/// Writes to standard output. A reader that has gone away is no failure.
+pub fn print(text: &str) -> Result<u8> {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}

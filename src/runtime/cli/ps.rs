@@ -1,0 +1,60 @@
+//! `ps`.
+
+use std::process::Command;
+
+use crate::cli::flags::Flag;
+use crate::cli::{Call, print};
+use crate::error::{Context, Error, Result};
+use crate::state::Directory;
+
+pub(crate) const FLAGS: &[Flag] = &[Flag::value("format", Some('f'))];
+
+pub(crate) fn run(call: &Call) -> Result<u8> {
+    let directory = Directory::open(&call.global.root, call.parsed.first()?)?;
+    let mut processes = directory.state()?.cgroup.processes()?;
+    processes.sort_unstable();
+    match call.parsed.value("format") {
+        Some("json") => {
+            let numbers: Vec<String> = processes.iter().map(i32::to_string).collect();
+            print(&format!("[{}]\n", numbers.join(",")))
+        }
+        None | Some("table") => print(&table(&call.parsed.positional[1..], &processes)?),
+        Some(other) => Err(Error::Usage(format!("--format: {other:?}: table or json"))),
+    }
+}
+
+/// The lines of ps(1) that are about `processes`.
+fn table(options: &[String], processes: &[i32]) -> Result<String> {
+    let mut command = Command::new("ps");
+    if options.is_empty() {
+        command.arg("-ef");
+    } else {
+        command.args(options);
+    }
+    let output = command.output().doing(|| "run ps")?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr)
+            .trim_end()
+            .to_owned();
+        return Err(Error::Usage(format!("ps: {words}")));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let title = lines.next().unwrap_or_default();
+    let column = title
+        .split_whitespace()
+        .position(|name| name == "PID")
+        .ok_or_else(|| Error::Usage("ps shows no PID column with these options".to_owned()))?;
+    let is_ours = |line: &&str| {
+        let number = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|word| word.parse().ok());
+        number.is_some_and(|number: i32| processes.contains(&number))
+    };
+    let ours: String = lines
+        .filter(is_ours)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    Ok(format!("{title}\n{ours}"))
+}

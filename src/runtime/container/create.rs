@@ -1,0 +1,312 @@
+//! Making a container, up to where its program waits.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{Mode, OFlags};
+use sys::clone::{Child, Forked};
+
+use crate::cgroup::Layout;
+use crate::container::channel::{Channel, Message};
+use crate::container::hooks;
+use crate::container::init::{Identity, Init};
+use crate::error::{Context, Error, Result};
+use crate::process::{Console, Filter, Sets};
+use crate::spec::{self, IdMapping, Linux, NamespaceKind, Process, Spec};
+use crate::state::{Directory, State, Status, rfc3339, start_time};
+
+/// What `create` is asked for.
+#[derive(Debug)]
+pub struct Create {
+    /// Where states are kept.
+    pub root: PathBuf,
+    /// The container's name.
+    pub id: String,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Where the first process's number is written.
+    pub pid_file: Option<PathBuf>,
+    /// Where the terminal goes.
+    pub console: Option<Console>,
+    /// Whether to change the root by pivot_root(2).
+    pub pivot: bool,
+    /// Whether to make a session keyring.
+    pub new_keyring: bool,
+    /// Further descriptors that the program keeps.
+    pub preserve_fds: u32,
+}
+
+/// Makes the container. On failure nothing of it is left.
+///
+/// # Errors
+/// [`Error`] of what failed, in this process or in the new one.
+pub fn create(arguments: Create) -> Result<(State, Child)> {
+    let bundle = std::fs::canonicalize(&arguments.bundle)
+        .doing(|| format!("find the bundle {}", arguments.bundle.display()))?;
+    let (config, spec) = spec::load(&bundle)?;
+    spec::check(&spec)?;
+    let default_linux = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&default_linux);
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| Error::invalid("process", "missing"))?;
+    check_console(process, arguments.console.is_some())?;
+    let root_path = spec.root.as_ref().map_or("", |root| root.path.as_str());
+    let rootfs = std::fs::canonicalize(bundle.join(root_path))
+        .doing(|| format!("find the rootfs {root_path}"))?;
+    let identity = identity(process, linux, arguments.preserve_fds)?;
+
+    let directory = Directory::create(&arguments.root, &arguments.id)?;
+    let mut undo = Undo {
+        directory: &directory,
+        state: State::default(),
+        child: None,
+        kept: false,
+    };
+    undo.state = State {
+        id: arguments.id.clone(),
+        bundle,
+        rootfs,
+        created: rfc3339(SystemTime::now()),
+        annotations: spec.annotations.clone(),
+        ..State::default()
+    };
+    directory.save_spec(&config)?;
+    let cgroup = Layout::read()?.place(&linux.cgroups_path, &arguments.id)?;
+    cgroup.make()?;
+    undo.state.cgroup = cgroup;
+    undo.state.cgroup.limit(&linux.resources)?;
+    undo.state.cgroup.limit_devices(&linux.resources)?;
+    directory.save(&undo.state)?;
+
+    let state = undo.state.clone();
+    let (child, channel) = fork(&arguments, &spec, linux, identity, &directory, &state)?;
+    undo.state.pid = child.pid;
+    undo.child = Some(child);
+    accompany(&mut undo, &spec, linux, process, &channel)?;
+    if let Some(path) = &arguments.pid_file {
+        write_pid_file(path, undo.state.pid)?;
+    }
+    directory.save(&undo.state)?;
+    undo.keep()
+}
+
+fn check_console(process: &Process, given: bool) -> Result<()> {
+    match (process.terminal, given) {
+        (true, false) => {
+            let reason = "a terminal needs --console-socket";
+            Err(Error::Usage(format!("process.terminal: {reason}")))
+        }
+        (false, true) => Err(Error::Usage(
+            "--console-socket without process.terminal".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn identity<'a>(process: &'a Process, linux: &Linux, preserved: u32) -> Result<Identity<'a>> {
+    let listen = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|number| number.parse::<u32>().ok());
+    let listen_descriptors = listen.unwrap_or(0);
+    Ok(Identity {
+        process,
+        sets: process
+            .capabilities
+            .as_ref()
+            .map_or(Ok(Sets::default()), Sets::of)?,
+        filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
+        kept_descriptors: preserved.saturating_add(listen_descriptors),
+        listen_descriptors,
+    })
+}
+
+fn fork(
+    arguments: &Create,
+    spec: &Spec,
+    linux: &Linux,
+    identity: Identity<'_>,
+    directory: &Directory,
+    state: &State,
+) -> Result<(Child, Channel)> {
+    let fifo = make_fifo(&directory.fifo())?;
+    let failure = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(directory.failure())
+        .doing(|| "make the file for a failed exec")?;
+    let (ours, theirs) = Channel::pair()?;
+    let (namespaces, new) = namespaces(linux)?;
+    let birthplace = state.cgroup.birthplace()?;
+    let forked = sys::clone::fork(new, birthplace.as_ref().map(AsFd::as_fd))
+        .doing(|| "make the container's first process")?;
+    match forked {
+        Forked::Parent(child) => Ok((child, ours)),
+        Forked::Child => {
+            drop(ours);
+            directory.leave_lock();
+            let console = arguments
+                .console
+                .as_ref()
+                .map(Console::try_clone)
+                .transpose();
+            let console = match console {
+                Ok(console) => console,
+                Err(error) => {
+                    let _ = theirs.send(&Message::Failed(error.to_string()));
+                    sys::clone::exit_now(1)
+                }
+            };
+            let init = Init {
+                spec,
+                linux,
+                identity,
+                state,
+                channel: theirs,
+                fifo,
+                failure,
+                console,
+                namespaces,
+                pivot: arguments.pivot,
+                new_keyring: arguments.new_keyring,
+            };
+            init.run()
+        }
+    }
+}
+
+/// The reading end is the first process's alone once this one ends; `start` tells by that
+/// whether anybody still waits.
+fn make_fifo(path: &Path) -> Result<OwnedFd> {
+    let action = || format!("make {}", path.display());
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o622)).doing(action)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).doing(action)
+}
+
+/// What the child joins itself, and the `CLONE_NEW*` bits of what is made new for it. Those of
+/// processes and time are joined here: they count for children only.
+fn namespaces(linux: &Linux) -> Result<(Vec<(u64, OwnedFd)>, u64)> {
+    let mut joined = Vec::new();
+    let mut new = 0;
+    for namespace in &linux.namespaces {
+        let kind = namespace.kind;
+        if namespace.path.is_empty() {
+            match kind {
+                NamespaceKind::Cgroup => {}
+                NamespaceKind::Time if !linux.time_offsets.is_empty() => offset_clocks(linux)?,
+                _ => new |= kind.flag(),
+            }
+            continue;
+        }
+        let action = || format!("join the {} namespace {}", kind.file(), namespace.path);
+        let file = OwnedFd::from(File::open(&namespace.path).doing(action)?);
+        if matches!(kind, NamespaceKind::Pid | NamespaceKind::Time) {
+            sys::namespace::join(file.as_fd(), kind.flag()).doing(action)?;
+        } else {
+            joined.push((kind.flag(), file));
+        }
+    }
+    Ok((joined, new))
+}
+
+/// Offsets can be set only while nobody is in the namespace yet.
+fn offset_clocks(linux: &Linux) -> Result<()> {
+    sys::namespace::unshare(NamespaceKind::Time.flag()).doing(|| "make a time namespace")?;
+    let lines: String = linux
+        .time_offsets
+        .iter()
+        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
+        .collect();
+    std::fs::write("/proc/self/timens_offsets", lines).doing(|| "set linux.timeOffsets")
+}
+
+/// The parent's part while the child prepares itself.
+fn accompany(
+    undo: &mut Undo<'_>,
+    spec: &Spec,
+    linux: &Linux,
+    process: &Process,
+    channel: &Channel,
+) -> Result<()> {
+    let pid = undo.state.pid;
+    undo.state.start_time =
+        start_time(pid).ok_or_else(|| Error::Init("the process ended at once".to_owned()))?;
+    undo.state.cgroup.attach(pid)?;
+    if linux.makes(NamespaceKind::User) {
+        write_map(pid, "uid_map", &linux.uid_mappings)?;
+        write_map(pid, "gid_map", &linux.gid_mappings)?;
+    }
+    if let Some(score) = process.oom_score_adj {
+        std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+            .doing(|| "set process.oomScoreAdj")?;
+    }
+    channel.send(&Message::Go)?;
+    channel.expect(&Message::Mounted)?;
+    hooks::run(&spec.hooks.prestart, &undo.state, Status::Creating)?;
+    hooks::run(&spec.hooks.create_runtime, &undo.state, Status::Creating)?;
+    channel.send(&Message::Go)?;
+    channel.expect(&Message::Ready)
+}
+
+fn write_map(pid: i32, name: &str, mappings: &[IdMapping]) -> Result<()> {
+    let line = |map: &IdMapping| format!("{} {} {}\n", map.container_id, map.host_id, map.size);
+    let lines: String = mappings.iter().map(line).collect();
+    std::fs::write(format!("/proc/{pid}/{name}"), lines).doing(|| format!("write {name}"))
+}
+
+/// Writes a process number: whole or not at all, for those who watch the file.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let temporary = path.with_file_name(format!(".{name}"));
+    std::fs::write(&temporary, pid.to_string())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .doing(|| format!("write the pid file {}", path.display()))
+}
+
+/// Takes back what was made, unless kept.
+struct Undo<'a> {
+    directory: &'a Directory,
+    state: State,
+    child: Option<Child>,
+    kept: bool,
+}
+
+impl Undo<'_> {
+    fn keep(mut self) -> Result<(State, Child)> {
+        let child = self
+            .child
+            .take()
+            .ok_or_else(|| Error::Init("was never made".to_owned()))?;
+        self.kept = true;
+        Ok((std::mem::take(&mut self.state), child))
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Some(child) = self.child.take() {
+            let _ = sys::signal::send(child.pidfd.as_fd(), nix::libc::SIGKILL);
+            let _ = self.state.cgroup.thaw();
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None);
+        }
+        self.state.cgroup.remove();
+        let _ = self.directory.remove();
+    }
+}

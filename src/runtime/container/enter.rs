@@ -1,0 +1,189 @@
+//! A further process in a container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::DumpableBehavior;
+use sys::clone::{Child, Forked};
+
+use crate::container::channel::{Channel, Message};
+use crate::container::create::write_pid_file;
+use crate::container::init::{Identity, become_root, join_keyring};
+use crate::container::signal::handle;
+use crate::error::{Context, Error, Result};
+use crate::process::{Console, Filter, Program, Sets, attach_terminal, open_terminal};
+use crate::rootfs::Root;
+use crate::spec::{NamespaceKind, Process};
+use crate::state::{Directory, State, Status};
+
+/// What `exec` is asked for.
+#[derive(Debug)]
+pub struct Enter {
+    /// The program and what it runs as.
+    pub process: Process,
+    /// Where the terminal goes.
+    pub console: Option<Console>,
+    /// Where the process's number is written.
+    pub pid_file: Option<PathBuf>,
+    /// Further descriptors that the program keeps.
+    pub preserve_fds: u32,
+    /// Whether a paused container will do: the process freezes with it.
+    pub ignore_paused: bool,
+}
+
+const KINDS: [NamespaceKind; 8] = [
+    NamespaceKind::User,
+    NamespaceKind::Mount,
+    NamespaceKind::Network,
+    NamespaceKind::Ipc,
+    NamespaceKind::Uts,
+    NamespaceKind::Cgroup,
+    NamespaceKind::Pid,
+    NamespaceKind::Time,
+];
+
+/// Runs a process in the container and returns once its program has begun.
+///
+/// # Errors
+/// [`Error::WrongState`], [`Error::Init`] with why the program could not be executed.
+pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
+    let state = directory.state()?;
+    let status = directory.status(&state);
+    let paused = status == Status::Paused && arguments.ignore_paused;
+    if !status.can_exec() && !paused {
+        return Err(Error::WrongState {
+            verb: "exec in",
+            status: status.as_str(),
+        });
+    }
+    let linux = directory.spec()?.linux.unwrap_or_default();
+    let process = &arguments.process;
+    let identity = Identity {
+        process,
+        sets: process
+            .capabilities
+            .as_ref()
+            .map_or(Ok(Sets::default()), Sets::of)?,
+        filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
+        kept_descriptors: arguments.preserve_fds,
+        listen_descriptors: 0,
+    };
+    let target = handle(&state)?;
+    let foreign = foreign_namespaces(&state)?;
+    for kind in [NamespaceKind::Pid, NamespaceKind::Time] {
+        if foreign & kind.flag() != 0 {
+            // It counts for children only.
+            sys::namespace::join(target.as_fd(), kind.flag())
+                .doing(|| format!("join the {} namespace", kind.file()))?;
+        }
+    }
+    let (ours, theirs) = Channel::pair()?;
+    let birthplace = state.cgroup.birthplace()?;
+    let forked = sys::clone::fork(0, birthplace.as_ref().map(AsFd::as_fd)).doing(|| "fork")?;
+    let child = match forked {
+        Forked::Parent(child) => child,
+        Forked::Child => {
+            drop(ours);
+            directory.leave_lock();
+            run(arguments, &identity, &state, &target, foreign, &theirs)
+        }
+    };
+    drop(theirs);
+    if let Err(error) = accompany(&child, arguments, &state, &ours) {
+        let _ = sys::signal::send(child.pidfd.as_fd(), nix::libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None);
+        return Err(error);
+    }
+    Ok(child)
+}
+
+/// The kinds in which the container's first process is elsewhere than this one.
+fn foreign_namespaces(state: &State) -> Result<u64> {
+    let mut foreign = 0;
+    for kind in KINDS {
+        let own = format!("/proc/self/ns/{}", kind.file());
+        let theirs = format!("/proc/{}/ns/{}", state.pid, kind.file());
+        // A kernel without the kind has neither.
+        let Ok(own) = std::fs::read_link(&own) else {
+            continue;
+        };
+        let theirs = std::fs::read_link(&theirs).doing(|| format!("read {theirs}"))?;
+        if own != theirs {
+            foreign |= kind.flag();
+        }
+    }
+    Ok(foreign)
+}
+
+fn accompany(child: &Child, arguments: &Enter, state: &State, channel: &Channel) -> Result<()> {
+    state.cgroup.attach(child.pid)?;
+    if let Some(score) = arguments.process.oom_score_adj {
+        std::fs::write(
+            format!("/proc/{}/oom_score_adj", child.pid),
+            score.to_string(),
+        )
+        .doing(|| "set process.oomScoreAdj")?;
+    }
+    channel.send(&Message::Go)?;
+    channel.expect(&Message::Ready)?;
+    if let Some(path) = &arguments.pid_file {
+        write_pid_file(path, child.pid)?;
+    }
+    channel.send(&Message::Go)?;
+    // The program's beginning closes the other end.
+    match channel.receive()? {
+        None => Ok(()),
+        Some(Message::Failed(text)) => Err(Error::Init(text)),
+        Some(_) => Err(Error::Init("message out of turn".to_owned())),
+    }
+}
+
+fn run(
+    arguments: &Enter,
+    identity: &Identity<'_>,
+    state: &State,
+    target: &OwnedFd,
+    foreign: u64,
+    channel: &Channel,
+) -> ! {
+    let error = match prepare(arguments, identity, state, target, foreign, channel) {
+        Ok(program) => identity.execute(&program),
+        Err(error) => error,
+    };
+    let _ = channel.send(&Message::Failed(error.to_string()));
+    sys::clone::exit_now(255)
+}
+
+fn prepare(
+    arguments: &Enter,
+    identity: &Identity<'_>,
+    state: &State,
+    target: &OwnedFd,
+    foreign: u64,
+    channel: &Channel,
+) -> Result<Program> {
+    channel.expect(&Message::Go)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .doing(|| "become undumpable")?;
+    rustix::process::setsid().doing(|| "start a session")?;
+    let own = foreign & !(NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
+    if own != 0 {
+        sys::namespace::join(target.as_fd(), own).doing(|| "join the container's namespaces")?;
+    }
+    if foreign & NamespaceKind::User.flag() != 0 {
+        become_root()?;
+    }
+    join_keyring(&state.id)?;
+    if let Some(console) = &arguments.console {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).doing(|| "open /")?;
+        let size = arguments.process.console_size;
+        let terminal = open_terminal(&Root::new(root), console, size, false)?;
+        attach_terminal(&terminal, arguments.process.user.uid)?;
+    }
+    let program = identity.assume()?;
+    channel.send(&Message::Ready)?;
+    channel.expect(&Message::Go)?;
+    Ok(program)
+}

@@ -1,0 +1,291 @@
+//! The container's first process, from the fork to its program.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::DumpableBehavior;
+use sys::clone::flags;
+
+use crate::container::channel::{Channel, Message};
+use crate::container::hooks;
+use crate::error::{Context, Error, Result};
+use crate::process::{
+    Console, Filter, Program, Sets, attach_terminal, become_user, change_directory, look_up,
+    open_terminal, set_io_priority, set_limits,
+};
+use crate::rootfs;
+use crate::spec::{Linux, NamespaceKind, Process, Spec};
+use crate::state::{State, Status};
+
+/// What the program runs as, gathered before the fork.
+pub struct Identity<'a> {
+    pub process: &'a Process,
+    pub sets: Sets,
+    pub filter: Option<Filter>,
+    /// Descriptors after the standard streams that the program keeps.
+    pub kept_descriptors: u32,
+    /// How many of them are socket activation's.
+    pub listen_descriptors: u32,
+}
+
+impl Identity<'_> {
+    /// Takes on everything except a filter that `no_new_privs` lets come last.
+    ///
+    /// # Errors
+    /// [`Error`] of the step that failed.
+    pub fn assume(&self) -> Result<Program> {
+        let process = self.process;
+        set_limits(&process.rlimits)?;
+        if let Some(priority) = &process.io_priority {
+            set_io_priority(priority)?;
+        }
+        if !process.no_new_privileges {
+            // Loading needs CAP_SYS_ADMIN, which is about to go.
+            self.install_filter()?;
+        }
+        self.sets.cut_bounding()?;
+        // Either the one who makes the container or its user may be who can enter it.
+        let early = change_directory(&process.cwd);
+        become_user(&process.user)?;
+        self.sets.apply()?;
+        if early.is_err() {
+            change_directory(&process.cwd)?;
+        }
+        if process.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).doing(|| "set no_new_privs")?;
+        }
+        let mut program = Program::new(&look_up(process)?, process)?;
+        if self.listen_descriptors > 0 {
+            program.set("LISTEN_FDS", &self.listen_descriptors.to_string())?;
+            program.set("LISTEN_PID", "1")?;
+        }
+        sys::close_range::close_on_exec_from(3 + self.kept_descriptors)
+            .doing(|| "mark descriptors close-on-exec")?;
+        Ok(program)
+    }
+
+    /// Becomes the program.
+    ///
+    /// # Errors
+    /// Only returns with one.
+    pub fn execute(&self, program: &Program) -> Error {
+        if self.process.no_new_privileges
+            && let Err(error) = self.install_filter()
+        {
+            return error;
+        }
+        sys::signal::restore_broken_pipe();
+        program.execute()
+    }
+
+    fn install_filter(&self) -> Result<()> {
+        self.filter.as_ref().map_or(Ok(()), Filter::install)
+    }
+}
+
+/// Everything that the first process needs.
+pub struct Init<'a> {
+    pub spec: &'a Spec,
+    pub linux: &'a Linux,
+    pub identity: Identity<'a>,
+    pub state: &'a State,
+    pub channel: Channel,
+    pub fifo: OwnedFd,
+    pub failure: File,
+    pub console: Option<Console>,
+    pub namespaces: Vec<(u64, OwnedFd)>,
+    pub pivot: bool,
+    pub new_keyring: bool,
+}
+
+impl Init<'_> {
+    /// Runs in the child; ends in the program or in the end of the process.
+    pub fn run(mut self) -> ! {
+        match self.prepare() {
+            Ok(program) => {
+                let error = self.wait_and_execute(&program);
+                let _ = self.failure.write_all(error.to_string().as_bytes());
+            }
+            Err(error) => {
+                let _ = self.channel.send(&Message::Failed(error.to_string()));
+            }
+        }
+        sys::clone::exit_now(1)
+    }
+
+    fn prepare(&self) -> Result<Program> {
+        self.channel.expect(&Message::Go)?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .doing(|| "become undumpable")?;
+        rustix::process::setsid().doing(|| "start a session")?;
+        self.enter_namespaces()?;
+        self.set_names()?;
+        set_sysctls(self.linux)?;
+        let state = self.state;
+        let root = rootfs::prepare(self.spec, &state.bundle, &state.rootfs, &state.cgroup)?;
+        let terminal = match &self.console {
+            Some(console) => {
+                let size = self.identity.process.console_size;
+                Some(open_terminal(&root, console, size, true)?)
+            }
+            None => None,
+        };
+        self.channel.send(&Message::Mounted)?;
+        self.channel.expect(&Message::Go)?;
+        hooks::run(&self.spec.hooks.create_container, state, Status::Created)?;
+        rootfs::protect(&root, self.spec)?;
+        rootfs::enter(&root, self.pivot)?;
+        rootfs::set_propagation(&self.linux.rootfs_propagation)?;
+        if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
+            rootfs::make_read_only()?;
+        }
+        if let Some(terminal) = terminal {
+            attach_terminal(&terminal, self.identity.process.user.uid)?;
+        }
+        if self.new_keyring {
+            join_keyring(&state.id)?;
+        }
+        let program = self.identity.assume()?;
+        self.channel.send(&Message::Ready)?;
+        Ok(program)
+    }
+
+    fn enter_namespaces(&self) -> Result<()> {
+        for (kind, namespace) in &self.namespaces {
+            sys::namespace::join(namespace.as_fd(), *kind).doing(|| "join a namespace")?;
+        }
+        if self.linux.makes(NamespaceKind::User) {
+            become_root()?;
+        }
+        if self.linux.makes(NamespaceKind::Cgroup) {
+            // Only now, in the container's own cgroup, which becomes the namespace's root.
+            sys::namespace::unshare(flags::NEWCGROUP).doing(|| "make a cgroup namespace")?;
+        }
+        if self.linux.makes(NamespaceKind::Network) {
+            sys::loopback::bring_up().doing(|| "bring up lo")?;
+        }
+        Ok(())
+    }
+
+    fn set_names(&self) -> Result<()> {
+        if !self.spec.hostname.is_empty() {
+            nix::unistd::sethostname(&self.spec.hostname).doing(|| "set the host name")?;
+        }
+        if !self.spec.domainname.is_empty() {
+            sys::namespace::set_domain_name(self.spec.domainname.as_bytes())
+                .doing(|| "set the domain name")?;
+        }
+        Ok(())
+    }
+
+    /// Waits for `start`, which writes a byte; the descriptor closes as the program begins,
+    /// which is how `start` learns of it.
+    fn wait_and_execute(&self, program: &Program) -> Error {
+        let wait = || -> std::result::Result<(), rustix::io::Errno> {
+            loop {
+                match poll(&mut [PollFd::new(&self.fifo, PollFlags::IN)], None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    other => other?,
+                };
+                // Nothing to read yet: a writer came and went.
+                if rustix::io::read(&self.fifo, &mut [0; 1][..])? == 1 {
+                    return Ok(());
+                }
+            }
+        };
+        if let Err(error) = wait().doing(|| "wait for start") {
+            return error;
+        }
+        let hooks = &self.spec.hooks.start_container;
+        if let Err(error) = hooks::run(hooks, self.state, Status::Created) {
+            return error;
+        }
+        self.identity.execute(program)
+    }
+}
+
+/// User 0 of the new user namespace: the maps are written, but the process still has the
+/// unmapped ids that it was born with.
+pub fn become_root() -> Result<()> {
+    use nix::unistd::{Gid, Uid, setresgid, setresuid};
+    let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
+    setresgid(gid, gid, gid).doing(|| "become group 0 of the user namespace")?;
+    setresuid(uid, uid, uid).doing(|| "become user 0 of the user namespace")
+}
+
+/// A kernel without keyrings has none to share.
+pub fn join_keyring(id: &str) -> Result<()> {
+    let name = std::ffi::CString::new(format!("_ses.{id}"))
+        .map_err(|_| Error::invalid("id", "contains a NUL byte"))?;
+    match sys::keyring::join_session(&name) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOSYS) => Ok(()),
+        other => other.doing(|| "join a session keyring"),
+    }
+}
+
+/// Through the host's /proc, which shows each process the settings of its own namespaces, and
+/// which no image has prepared.
+fn set_sysctls(linux: &Linux) -> Result<()> {
+    for (key, value) in &linux.sysctl {
+        let path = sysctl_path(key)?;
+        let action = || format!("set sysctl {key}");
+        let mut file = File::options().write(true).open(&path).doing(action)?;
+        let on = rustix::fs::fstatfs(&file).doing(action)?;
+        if on.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Error::invalid(
+                format!("linux.sysctl {key}"),
+                "is not in procfs",
+            ));
+        }
+        file.write_all(value.as_bytes()).doing(action)?;
+    }
+    Ok(())
+}
+
+/// Dots separate names, unless a slash comes first: then slashes do, as sysctl(8) has it.
+fn sysctl_path(key: &str) -> Result<PathBuf> {
+    let dots = key
+        .find(['.', '/'])
+        .is_none_or(|at| key.as_bytes()[at] == b'.');
+    let swapped: String = key
+        .chars()
+        .map(|letter| match letter {
+            '.' if dots => '/',
+            '/' if dots => '.',
+            other => other,
+        })
+        .collect();
+    if swapped
+        .split('/')
+        .any(|part| part.is_empty() || part == "..")
+    {
+        return Err(Error::invalid("linux.sysctl", key));
+    }
+    Ok(Path::new("/proc/sys").join(swapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_settings_become_paths() {
+        let path = |key| sysctl_path(key).unwrap();
+        assert_eq!(
+            path("net.ipv4.ip_forward"),
+            Path::new("/proc/sys/net/ipv4/ip_forward")
+        );
+        assert_eq!(
+            path("net/ipv4/conf/eth0.1/x"),
+            Path::new("/proc/sys/net/ipv4/conf/eth0.1/x")
+        );
+        assert_eq!(
+            path("net.ipv4.conf.eth0/1.x"),
+            Path::new("/proc/sys/net/ipv4/conf/eth0.1/x")
+        );
+        assert!(sysctl_path("net/../../etc").is_err());
+    }
+}

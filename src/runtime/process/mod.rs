@@ -1,0 +1,15 @@
+//! What the container's program runs as, applied to the process that becomes it.
+
+mod capabilities;
+mod environment;
+mod filter;
+mod identity;
+mod limits;
+mod terminal;
+
+pub use capabilities::{Sets, bit as capability_bit, names as capability_names};
+pub use environment::{Program, look_up};
+pub use filter::Filter;
+pub use identity::{become_user, change_directory};
+pub use limits::{set as set_limits, set_io_priority};
+pub use terminal::{Console, attach as attach_terminal, open as open_terminal};

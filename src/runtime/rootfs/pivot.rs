@@ -1,0 +1,96 @@
+//! Changing the root.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags};
+use sys::mount_attributes::{Change, READ_ONLY, change};
+
+use crate::error::{Context, Error, Result};
+use crate::rootfs::mounts::attach;
+use crate::rootfs::{Root, options};
+
+/// Keeps the container's mounts from reaching the host. By default the host's still reach the
+/// container.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn detach_from_host(propagation: &str) -> Result<()> {
+    let (flag, recursive) = options::propagation(propagation)
+        .unwrap_or((u64::from(MountPropagationFlags::DOWNSTREAM.bits()), true));
+    set("/", flag, recursive)
+}
+
+fn set(path: &str, flag: u64, recursive: bool) -> Result<()> {
+    let action = || format!("set the propagation of {path}");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::open(path, flags, Mode::empty()).doing(action)?;
+    let wanted = Change {
+        propagation: flag,
+        ..Change::default()
+    };
+    change(target.as_fd(), wanted, recursive).doing(action)
+}
+
+/// Gives the root filesystem a mount of its own, which pivot_root(2) needs, and opens it.
+///
+/// # Errors
+/// [`Error::Os`] naming the path.
+pub fn bind_root(rootfs: &Path) -> Result<Root> {
+    let action = || format!("open the rootfs {}", rootfs.display());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, rootfs, flags).doing(action)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::open(rootfs, flags, Mode::empty()).doing(action)?;
+    attach(&tree, &target, &rootfs.to_string_lossy())?;
+    Ok(Root::new(tree))
+}
+
+/// Makes `root` the root and the working directory. With `pivot`, the host's tree is gone
+/// afterwards; without (for a rootfs on the initial ramdisk) it is covered.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn enter(root: &Root, pivot: bool) -> Result<()> {
+    rustix::process::fchdir(root).doing(|| "enter the rootfs")?;
+    if pivot {
+        // The old root ends up on top of the new one, from where it is taken away.
+        rustix::process::pivot_root(".", ".").doing(|| "pivot_root")?;
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change(".", slave).doing(|| "isolate the old root")?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
+    } else {
+        rustix::mount::mount_move(".", "/").doing(|| "move the rootfs to /")?;
+        rustix::process::chroot(".").doing(|| "chroot")?;
+    }
+    rustix::process::chdir("/").doing(|| "enter /")
+}
+
+/// Makes `/` read-only.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn make_read_only() -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).doing(|| "open /")?;
+    let wanted = Change {
+        set: READ_ONLY,
+        ..Change::default()
+    };
+    change(root.as_fd(), wanted, false).doing(|| "make / read-only")
+}
+
+/// Sets the propagation that `linux.rootfsPropagation` asks for, inside the container.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn set_propagation(name: &str) -> Result<()> {
+    match options::propagation(name) {
+        Some((flag, recursive)) => set("/", flag, recursive),
+        None if name.is_empty() => Ok(()),
+        None => Err(Error::invalid("linux.rootfsPropagation", name)),
+    }
+}

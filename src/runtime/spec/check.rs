@@ -1,0 +1,241 @@
+//! What the specification asks for is checked whole before anything is made; what this runtime
+//! does not do is refused by name.
+
+use crate::error::{Error, Result};
+use crate::spec::{Linux, NamespaceKind, Process, Resources, Spec};
+
+/// Refuses what contradicts itself and what is not supported.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::Unsupported`], naming the field.
+pub fn check(spec: &Spec) -> Result<()> {
+    if !spec.oci_version.starts_with("1.") {
+        let version = if spec.oci_version.is_empty() {
+            "missing"
+        } else {
+            &spec.oci_version
+        };
+        return Err(Error::invalid("ociVersion", format!("{version}, want 1.x")));
+    }
+    let root = spec
+        .root
+        .as_ref()
+        .ok_or_else(|| Error::invalid("root", "missing"))?;
+    if root.path.is_empty() {
+        return Err(Error::invalid("root.path", "empty"));
+    }
+    let other_systems = [
+        ("solaris", spec.solaris.is_some()),
+        ("windows", spec.windows.is_some()),
+        ("vm", spec.vm.is_some()),
+        ("zos", spec.zos.is_some()),
+    ];
+    refuse(&other_systems, "this runtime makes Linux containers")?;
+    if let Some(process) = &spec.process {
+        check_process(process)?;
+    }
+    for mount in &spec.mounts {
+        if mount.destination.is_empty() {
+            return Err(Error::invalid("mounts.destination", "empty"));
+        }
+        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+            return Err(Error::unsupported(
+                "mounts.uidMappings",
+                "no idmapped mounts yet",
+            ));
+        }
+    }
+    let default = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&default);
+    check_linux(linux)?;
+    check_names(spec, linux)?;
+    check_resources(&linux.resources)
+}
+
+fn refuse(fields: &[(&str, bool)], reason: &str) -> Result<()> {
+    match fields.iter().find(|(_, present)| *present) {
+        Some((field, _)) => Err(Error::unsupported(*field, reason)),
+        None => Ok(()),
+    }
+}
+
+/// Checks a process document, of `config.json` or of `exec --process`.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_process(process: &Process) -> Result<()> {
+    if process.args.is_empty() {
+        return Err(Error::invalid(
+            "process.args",
+            "empty: there is nothing to run",
+        ));
+    }
+    if !process.cwd.starts_with('/') {
+        return Err(Error::invalid("process.cwd", "not an absolute path"));
+    }
+    let strings = process.args.iter().chain(&process.env);
+    if strings
+        .chain([&process.cwd])
+        .any(|text| text.contains('\0'))
+    {
+        return Err(Error::invalid(
+            "process",
+            "args, env or cwd contain a NUL byte",
+        ));
+    }
+    refuse(
+        &[
+            ("process.scheduler", process.scheduler.is_some()),
+            (
+                "process.apparmorProfile",
+                !process.apparmor_profile.is_empty(),
+            ),
+            ("process.selinuxLabel", !process.selinux_label.is_empty()),
+            (
+                "process.execCPUAffinity",
+                process.exec_cpu_affinity.is_some(),
+            ),
+        ],
+        "not implemented",
+    )
+}
+
+fn check_linux(linux: &Linux) -> Result<()> {
+    refuse(
+        &[
+            ("linux.netDevices", !linux.net_devices.is_empty()),
+            ("linux.mountLabel", !linux.mount_label.is_empty()),
+            ("linux.intelRdt", linux.intel_rdt.is_some()),
+            ("linux.memoryPolicy", linux.memory_policy.is_some()),
+            ("linux.personality", linux.personality.is_some()),
+        ],
+        "not implemented",
+    )?;
+    for (index, namespace) in linux.namespaces.iter().enumerate() {
+        let rest = &linux.namespaces[index + 1..];
+        if rest.iter().any(|other| other.kind == namespace.kind) {
+            let field = format!("linux.namespaces {}", namespace.kind.file());
+            return Err(Error::invalid(field, "listed twice"));
+        }
+    }
+    let user = linux.namespace(NamespaceKind::User);
+    if user.is_some_and(|namespace| !namespace.path.is_empty()) {
+        return Err(Error::unsupported(
+            "linux.namespaces user path",
+            "cannot join one yet",
+        ));
+    }
+    let mapped = !linux.uid_mappings.is_empty() && !linux.gid_mappings.is_empty();
+    if user.is_some() && !mapped {
+        return Err(Error::invalid(
+            "linux.uidMappings",
+            "a user namespace needs both mappings",
+        ));
+    }
+    if user.is_none() && (!linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty()) {
+        return Err(Error::invalid(
+            "linux.uidMappings",
+            "no user namespace is asked for",
+        ));
+    }
+    if linux.namespace(NamespaceKind::Mount).is_none() {
+        return Err(Error::unsupported(
+            "linux.namespaces",
+            "without a mount namespace",
+        ));
+    }
+    if !linux.makes(NamespaceKind::Mount) {
+        return Err(Error::unsupported(
+            "linux.namespaces mount path",
+            "cannot join one yet",
+        ));
+    }
+    if !linux.time_offsets.is_empty() && !linux.makes(NamespaceKind::Time) {
+        return Err(Error::invalid(
+            "linux.timeOffsets",
+            "no new time namespace is asked for",
+        ));
+    }
+    if let Some(seccomp) = &linux.seccomp {
+        refuse(
+            &[(
+                "linux.seccomp.listenerPath",
+                !seccomp.listener_path.is_empty(),
+            )],
+            "not implemented",
+        )?;
+    }
+    match linux.rootfs_propagation.as_str() {
+        "" | "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "unbindable"
+        | "runbindable" => Ok(()),
+        other => Err(Error::invalid("linux.rootfsPropagation", other)),
+    }
+}
+
+fn check_names(spec: &Spec, linux: &Linux) -> Result<()> {
+    let has_uts = linux.namespace(NamespaceKind::Uts).is_some();
+    if !spec.hostname.is_empty() && !has_uts {
+        return Err(Error::invalid(
+            "hostname",
+            "without a uts namespace it would be the host's",
+        ));
+    }
+    if !spec.domainname.is_empty() && !has_uts {
+        return Err(Error::invalid(
+            "domainname",
+            "without a uts namespace it would be the host's",
+        ));
+    }
+    for key in linux.sysctl.keys() {
+        let kind = match key.split(['.', '/']).next() {
+            Some("net") => NamespaceKind::Network,
+            Some("kernel") if is_uts_sysctl(key) => NamespaceKind::Uts,
+            Some("kernel") if is_ipc_sysctl(key) => NamespaceKind::Ipc,
+            Some("fs") if key.starts_with("fs.mqueue.") => NamespaceKind::Ipc,
+            _ => {
+                return Err(Error::invalid(
+                    format!("linux.sysctl {key}"),
+                    "not namespaced",
+                ));
+            }
+        };
+        if linux.namespace(kind).is_none() {
+            let reason = format!("needs a {} namespace of its own", kind.file());
+            return Err(Error::invalid(format!("linux.sysctl {key}"), reason));
+        }
+    }
+    Ok(())
+}
+
+fn is_uts_sysctl(key: &str) -> bool {
+    matches!(key, "kernel.domainname" | "kernel.hostname")
+}
+
+fn is_ipc_sysctl(key: &str) -> bool {
+    let name = key.trim_start_matches("kernel.");
+    matches!(
+        name,
+        "msgmax" | "msgmnb" | "msgmni" | "sem" | "shmall" | "shmmax" | "shmmni"
+    ) || name == "shm_rmid_forced"
+}
+
+fn check_resources(resources: &Resources) -> Result<()> {
+    let block_io = resources.block_io.as_ref();
+    refuse(
+        &[
+            ("linux.resources.rdma", !resources.rdma.is_empty()),
+            (
+                "linux.resources.blockIO.weightDevice",
+                block_io.is_some_and(|block_io| !block_io.weight_device.is_empty()),
+            ),
+            (
+                "linux.resources.network.priorities",
+                resources
+                    .network
+                    .as_ref()
+                    .is_some_and(|network| !network.priorities.is_empty()),
+            ),
+        ],
+        "not implemented",
+    )
+}

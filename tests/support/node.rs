@@ -1,0 +1,122 @@
+//! A node: one root of brisk with its service, keeper and containers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::run;
+
+/// A brisk root in a directory of its own; dropping it takes everything down.
+pub struct Node {
+    directory: tempfile::TempDir,
+}
+
+impl Node {
+    /// A node with an empty root.
+    pub fn new() -> Self {
+        Node { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// The root.
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// A directory beside the root, for mount points and files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// An empty directory beside the root.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// A `brisk` command on this root.
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_brisk"));
+        command.arg("--root").arg(self.root()).args(arguments).stdin(Stdio::null());
+        command.env("DOCKER_CONFIG", self.path("docker"));
+        command
+    }
+
+    /// Runs `brisk` and expects success.
+    pub fn brisk(&self, arguments: &[&str]) -> Output {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs `brisk` whatever comes of it.
+    pub fn try_brisk(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The service's status as JSON.
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.brisk(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// `brisk inspect --json`.
+    pub fn inspect(&self, reference: &str) -> serde_json::Value {
+        let output = self.brisk(&["inspect", "--json", reference]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Mounts an image at a fresh directory.
+    pub fn mount(&self, arguments: &[&str], name: &str) -> PathBuf {
+        let directory = self.directory(name);
+        let mut all = vec!["mount"];
+        all.extend(arguments);
+        run(self.command(all).arg(&directory));
+        directory
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut stop = self.command(["service-stop", "--unmount"]);
+        let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        for mount in mounts_below(self.directory.path()).iter().rev() {
+            let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
+        }
+        end_processes_of(&self.root());
+    }
+}
+
+/// Mount points below a directory, in the order of mounting.
+pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let prefix = format!("{}/", directory.display());
+    std::fs::read_to_string("/proc/self/mounts")
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|path| path.starts_with(&prefix))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// Processes that were started with this root on their command line.
+pub fn processes_of(root: &Path) -> Vec<i32> {
+    let root = root.display().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+        let is_ours = words.first().is_some_and(|w| w.ends_with("/brisk") || w == "brisk");
+        if is_ours && words.iter().any(|w| *w == root) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn end_processes_of(root: &Path) {
+    for pid in processes_of(root) {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+}

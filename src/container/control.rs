@@ -218,6 +218,12 @@ impl Connection {
             .map_or(Received::Nothing, Received::Message))
     }
 
+    /// Whether something has been read that no message was taken from yet: waiting for the
+    /// socket does not show it.
+    pub fn has_unread(&self) -> bool {
+        self.received.iter().any(|byte| *byte != b'\n')
+    }
+
     /// A whole message that has arrived together with an earlier one.
     pub fn take_message<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         loop {

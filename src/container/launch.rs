@@ -183,7 +183,7 @@ fn wait_for_start(
         if let (Some((signal, _)), false, false) = (given_up, signalled, spoke) {
             return Err(ContainerError::Interrupted { signal });
         }
-        if let (true, Some(signal)) = (signalled, ending_signal(signals)) {
+        if signalled && let Some(signal) = ending_signal(signals) {
             if given_up.is_some() {
                 return Err(ContainerError::Interrupted { signal });
             }

@@ -50,6 +50,13 @@ impl ProcessIdentity {
     }
 }
 
+/// A program's file.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Executable {
+    device: u64,
+    inode: u64,
+}
+
 /// A living process, or one that has just ended.
 #[derive(Debug)]
 pub struct Process {
@@ -64,6 +71,16 @@ impl Process {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(ContainerError::kernel("send a signal")(errno)),
         }
+    }
+
+    /// Which program the process executes now; none where it has ended.
+    pub fn executable(&self) -> Option<Executable> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(format!("/proc/{}/exe", self.pid)).ok()?;
+        Some(Executable {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 
     /// Waits until the process has ended, at most this long; tells whether it has.

@@ -73,7 +73,8 @@ impl Relay {
         interests
     }
 
-    /// Copies what can be copied without waiting.
+    /// Copies one buffer, or what can be copied without waiting. While the container runs
+    /// it may write faster than it can be copied, and others want attention too.
     pub fn advance(&mut self, log: &mut LogWriter) {
         loop {
             if !self.flush() {
@@ -86,6 +87,10 @@ impl Relay {
                     log.write(self.stream, &self.buffer[..count], SystemTime::now());
                     if self.client.is_some() {
                         self.pending = 0..count;
+                    }
+                    if !self.ending {
+                        self.flush();
+                        return;
                     }
                 }
                 Err(Errno::INTR) => {}

@@ -26,7 +26,7 @@ pub fn kill(store: &Store, container: &Container, signal: i32) -> Result<(), Con
 /// SIGKILL; waits until it has been cleared away. A container that has ended is left alone.
 ///
 /// A program that does nothing about the stop signal is not waited for: as the first
-/// process of its pid namespace it would never see it.
+/// process of its pid namespace it would never see it. Neither is one that has not begun.
 pub fn stop(
     store: &Store,
     container: &Container,
@@ -44,7 +44,7 @@ pub fn stop(
         .stop_timeout_seconds
         .unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS);
     let timeout = timeout.unwrap_or(Duration::from_secs(u64::from(configured)));
-    if !process.is_deaf_to(record.stop_signal) {
+    if !container.state()?.is_deaf(&process, record.stop_signal) {
         send(store, container, &process, record.stop_signal)?;
         if process.wait(timeout) {
             return wait_for_monitor(container);

@@ -116,6 +116,7 @@ fn watch_over(
     let Ended { code, client } = supervise::supervise(
         supervise::Watched {
             container: &container,
+            state: &state,
             init,
             runtime: &runtime,
             signals,

@@ -52,6 +52,11 @@ pub fn prepare(
     client: &mut Connection,
     provider: &dyn ImageProvider,
 ) -> Result<Prepared, ContainerError> {
+    // From here to the start of the program nobody reads what the client says: that it says
+    // anything is enough. It may have come in together with the request.
+    if client.has_unread() {
+        return Err(ContainerError::Interrupted { signal: GIVEN_UP });
+    }
     let store = open_store(&request)?;
     let id = ContainerId::random()?;
     let container = store.create(&id, request.options.name.as_deref())?;
@@ -127,6 +132,7 @@ impl Preparation<'_> {
         still_wanted(client)?;
         let outputs = self.create(&request, pipes, client)?;
         let init = self.init()?;
+        state.before_program = init.open().and_then(|process| process.executable());
         state.init = Some(init.clone());
         self.container.write_state(&state, Durability::Process)?;
         self.runtime
@@ -228,6 +234,7 @@ fn first_state() -> State {
         phase: Phase::Creating,
         monitor: ProcessIdentity::own(),
         init: None,
+        before_program: None,
         started_unix_ms: None,
         finished_unix_ms: None,
         exit_code: None,

@@ -5,7 +5,7 @@ use crate::container::control::{Command, Connection, Received};
 use crate::container::error::{ContainerError, signal_exit_code};
 use crate::container::process::{Process, ProcessIdentity, named_signal, timespec};
 use crate::container::runtime::Runtime;
-use crate::container::store::Container;
+use crate::container::store::{Container, State};
 use crate::container::terminal::set_window_size;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,6 +34,8 @@ const PASSED_ON: [Signal; 6] = [
 pub struct Watched<'a> {
     /// The container.
     pub container: &'a Container,
+    /// Its state when the program was started.
+    pub state: &'a State,
     /// Its first process.
     pub init: ProcessIdentity,
     /// What runs it.
@@ -262,13 +264,14 @@ impl Watch<'_> {
         }
     }
 
-    /// Gives the program a signal. One that it does nothing about would end any other
-    /// program, but the kernel drops it for the first process of a pid namespace: then
-    /// the program is ended as the signal asks, and its exit code says so.
+    /// Gives the program a signal. One that would end any other program, but cannot reach
+    /// this one ([`State::is_deaf`]), ends it all the same, and its exit code says so.
     fn deliver(&mut self, number: i32) {
         let Some(process) = &self.process else { return };
         let result = match named_signal(number) {
-            Some(signal) if ENDING.contains(&signal) && process.is_deaf_to(number) => {
+            Some(signal)
+                if ENDING.contains(&signal) && self.watched.state.is_deaf(process, number) =>
+            {
                 self.ended_by = Some(number);
                 process.signal(Signal::KILL)
             }

@@ -2,7 +2,7 @@
 
 use crate::container::id::ContainerId;
 use crate::container::options::RunOptions;
-use crate::container::process::ProcessIdentity;
+use crate::container::process::{Executable, Process, ProcessIdentity};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,6 +36,8 @@ pub struct State {
     pub monitor: Option<ProcessIdentity>,
     /// The container's first process.
     pub init: Option<ProcessIdentity>,
+    /// What the first process executed before the program: the runtime.
+    pub before_program: Option<Executable>,
     /// Milliseconds since 1970.
     pub started_unix_ms: Option<u64>,
     /// Milliseconds since 1970.
@@ -44,6 +46,17 @@ pub struct State {
     pub exit_code: Option<u8>,
     /// Why it never started, or what could not be cleared away.
     pub error: Option<String>,
+}
+
+impl State {
+    /// Whether a signal that would end any other program must be replaced by SIGKILL to
+    /// end `process`, the container's first one: it does nothing about the signal, which
+    /// the kernel then drops for it, or it has not come to execute the program at all.
+    pub fn is_deaf(&self, process: &Process, signal: i32) -> bool {
+        let executes = process.executable();
+        let waits = executes.is_some() && executes == self.before_program;
+        waits || process.is_deaf_to(signal)
+    }
 }
 
 /// The steps of a container's life.

@@ -20,6 +20,7 @@ fn state(phase: Phase, init: Option<ProcessIdentity>) -> State {
         phase,
         monitor: None,
         init,
+        before_program: None,
         started_unix_ms: None,
         finished_unix_ms: None,
         exit_code: (phase == Phase::Exited).then_some(3),

@@ -5,8 +5,8 @@
 #![allow(dead_code, reason = "every test binary uses another part")]
 
 pub mod images;
-pub mod link;
 pub mod lab;
+pub mod link;
 pub mod node;
 pub mod readers;
 pub mod registry;

@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Verb::Exec(arguments) => exec::run(global, arguments),
         Verb::Kill(arguments) => kill::run(global, arguments),
         Verb::Logs(arguments) => logs::run(global, arguments),
-        Verb::Monitor(arguments) => monitor::run(arguments, &provider),
+        Verb::Monitor(_) => monitor::run(&provider),
         Verb::Ps(arguments) => ps::run(global, arguments),
         Verb::Rm(arguments) => rm::run(global, arguments, &provider),
         Verb::Run(arguments) => run::run(global, *arguments),

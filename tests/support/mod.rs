@@ -9,6 +9,7 @@ pub mod link;
 pub mod node;
 pub mod readers;
 pub mod registry;
+pub mod small;
 pub mod tree;
 
 use std::process::{Command, Output};

@@ -40,22 +40,24 @@ fn python_files() -> Arc<Vec<Known>> {
     Arc::new(known)
 }
 
-/// Requests that the kernel has given to the service of a mount and that have no answer yet.
-fn unanswered(directory: &Path) -> u64 {
+/// Where the kernel says how many requests of a mount have no answer yet. To be asked for while
+/// the service answers; reading it needs no service.
+fn unanswered_file(directory: &Path) -> PathBuf {
     let device = std::fs::metadata(directory).unwrap().dev();
-    let path = format!(
-        "/sys/fs/fuse/connections/{}/waiting",
-        nix::sys::stat::minor(device)
-    );
-    std::fs::read_to_string(path)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
+    let connection = nix::sys::stat::minor(device).to_string();
+    Path::new("/sys/fs/fuse/connections")
+        .join(connection)
+        .join("waiting")
+}
+
+fn unanswered(file: &Path) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.trim().parse().unwrap()
 }
 
 /// Kills the service at a moment when reads of missing content are on their way.
 fn kill_while_reads_wait(node: &Node, directory: &Path) {
+    let requests = unanswered_file(directory);
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < HANG, "no read ever waits");
@@ -66,7 +68,7 @@ fn kill_while_reads_wait(node: &Node, directory: &Path) {
         let pid = i32::try_from(status["pid"].as_u64().unwrap()).unwrap();
         // Held still, so that what waits now still waits when it dies.
         signal(pid, Signal::SIGSTOP);
-        if unanswered(directory) > 0 {
+        if unanswered(&requests) > 0 {
             return signal(pid, Signal::SIGKILL);
         }
         signal(pid, Signal::SIGCONT);
@@ -308,22 +310,26 @@ fn sigkill_ends_whatever_waits_for_a_registry_that_hangs() {
     let reference = push_python(&registry);
     let node = Node::new();
     let directory = mount_off(&node, &reference);
+    let requests = unanswered_file(&directory);
     let _stopped = Stopped::new(&registry);
-    let largest = {
-        let mut known = known_files(&images::unpacked("python"), 1 << 20);
-        known.sort_by_key(|k| std::cmp::Reverse(k.content.len()));
-        directory.join(&known[0].path).display().to_string()
-    };
+    // A file of its own for each, or they would wait for each other's pages.
+    let mut known = known_files(&images::unpacked("python"), 1 << 20);
+    known.retain(|k| !k.path.ends_with("python3.11"));
+    known.sort_by_key(|k| std::cmp::Reverse(k.content.len()));
+    let files: Vec<String> = known
+        .iter()
+        .map(|k| directory.join(&k.path).display().to_string())
+        .collect();
     let interpreter = directory.join("usr/bin/python3.11").display().to_string();
-    let input = format!("if={largest}");
+    let input = format!("if={}", files[1]);
     let mut blocked = [
-        Blocked::start("cat", "cat", &[&largest]),
+        Blocked::start("cat", "cat", &[&files[0]]),
         Blocked::start(
             "direct read",
             "dd",
             &[&input, "of=/dev/null", "iflag=direct", "bs=64k"],
         ),
-        Blocked::start("mmap fault", "python3", &["-c", TOUCH, &largest]),
+        Blocked::start("mmap fault", "python3", &["-c", TOUCH, &files[2]]),
         // Not the child itself, or starting it would wait for the exec.
         Blocked::start("exec", "sh", &["-c", &format!("exec {interpreter}")]),
     ];
@@ -331,8 +337,8 @@ fn sigkill_ends_whatever_waits_for_a_registry_that_hangs() {
         node.status()["mounts"][0]["waiting_reads"]
             .as_u64()
             .unwrap()
-            >= 3
-            && unanswered(&directory) >= 4
+            >= 4
+            && unanswered(&requests) >= 4
     });
     for child in &mut blocked {
         child.ends_when_killed();

@@ -10,6 +10,7 @@ pub mod link;
 pub mod node;
 pub mod readers;
 pub mod registry;
+pub mod small;
 pub mod tree;
 
 use std::process::{Command, Output, Stdio};

@@ -73,9 +73,18 @@ impl Node {
         self.command(arguments).output().unwrap()
     }
 
-    /// The service's status as JSON.
+    /// The service's status as JSON; asked for again where the service was killed meanwhile.
     pub fn status(&self) -> serde_json::Value {
-        let output = self.brisk(&["status", "--json"]);
+        let mut output = self.try_brisk(&["status", "--json"]);
+        for _ in 0..50 {
+            if !super::text(&output.stderr).contains("went away") {
+                break;
+            }
+            super::registry::pause(20);
+            output = self.try_brisk(&["status", "--json"]);
+        }
+        let said = super::text(&output.stderr);
+        assert!(output.status.success(), "brisk status: {said}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 

@@ -267,10 +267,7 @@ impl LayerBook {
                 observer.warn("a layer of the image can only be fetched whole".to_owned());
                 Ok(())
             }
-            BackgroundOutcome::Corrupt => Err(Failure {
-                message: "what the registry sends contradicts the image's index".to_owned(),
-                hint: Some("push image or index again".to_owned()),
-            }),
+            BackgroundOutcome::Corrupt => Err(contradiction(&image.reference, &open.layers)),
             BackgroundOutcome::Stopped => Err(Failure {
                 message: "the fetch was stopped".to_owned(),
                 hint: None,
@@ -327,6 +324,23 @@ impl LayerBook {
             index: None,
             bytes_present: 0,
         }
+    }
+}
+
+/// Names the layers of an image that cannot be completed, since what arrives is not what their
+/// indexes say.
+fn contradiction(reference: &str, layers: &[Arc<Layer>]) -> Failure {
+    let named: Vec<String> = layers
+        .iter()
+        .filter(|layer| !layer.file().is_complete() || layer.closing() == Closing::Poisoned)
+        .map(|layer| layer.index().layer_digest().to_string())
+        .collect();
+    Failure {
+        message: format!(
+            "{reference}: what the registry sends contradicts the index of layer {}",
+            named.join(" and of layer ")
+        ),
+        hint: Some("the blob or its index is damaged; push them again".to_owned()),
     }
 }
 

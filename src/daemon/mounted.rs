@@ -110,13 +110,22 @@ impl ImageMount {
 
     /// True where `other` reads the same bytes by the same indexes, so that they can share a
     /// mount.
+    ///
+    /// A merged index names the indexes it is made of. One of them that is trusted by now, since
+    /// its layer has been compared with its diff ID, serves every repository; one that is not
+    /// serves only its own.
     pub fn is_same_tree(&self, other: &ImageMount) -> bool {
+        let shares = |one: &MountedLayer, other: &MountedLayer| {
+            let (one, other) = (&one.decision.repository, &other.decision.repository);
+            one == other || one.is_none() || other.is_none()
+        };
         self.merged_index == other.merged_index
+            && self.layers.len() == other.layers.len()
             && self
                 .layers
                 .iter()
-                .map(|l| &l.decision.repository)
-                .eq(other.layers.iter().map(|l| &l.decision.repository))
+                .zip(&other.layers)
+                .all(|(a, b)| shares(a, b))
     }
 }
 
@@ -124,5 +133,36 @@ fn damaged(what: &str) -> Failure {
     Failure {
         message: format!("a mount's record is damaged: {what}"),
         hint: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(repositories: &[Option<&str>]) -> ImageMount {
+        let layer = |repository: &Option<&str>| {
+            serde_json::json!({"size": 1, "diff_id": "", "media_type": "", "decision": {
+                "layer": "", "source": "referrer", "repository": repository, "index": ""}})
+        };
+        let layers: Vec<_> = repositories.iter().map(layer).collect();
+        serde_json::from_value(serde_json::json!({
+            "request": {"reference": "r", "plain_http": false},
+            "reference": "r", "manifest": "m", "merged_index": "i", "layers": layers,
+            "explicit": false, "background": "off"}))
+        .unwrap()
+    }
+
+    #[test]
+    fn untrusted_indexes_are_not_shared_between_repositories() {
+        let (a, b) = (Some("h/a"), Some("h/b"));
+        assert!(image(&[a, a]).is_same_tree(&image(&[a, a])));
+        assert!(
+            image(&[a, a]).is_same_tree(&image(&[None, a])),
+            "promoted meanwhile"
+        );
+        assert!(image(&[None, None]).is_same_tree(&image(&[a, b])));
+        assert!(!image(&[a, None]).is_same_tree(&image(&[b, None])));
+        assert!(!image(&[a]).is_same_tree(&image(&[a, a])));
     }
 }

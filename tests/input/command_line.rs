@@ -30,7 +30,7 @@ fn wrong_values() {
     let node = Node::new();
     for (flag, value) in [
         ("--memory", "1x"),
-        ("--memory", "1k"),
+        ("--memory", "1024"),
         ("--cpus", "1000000"),
         ("-v", "relative:/x"),
         ("--tmpfs", "relative"),

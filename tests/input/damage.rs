@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::lab::Lab;
-use crate::traces::{fails_everywhere, has_trusted_index, is_clean};
+use crate::traces::{fails, fails_everywhere, has_trusted_index, is_clean};
 
 /// Digest and file of the image's largest layer.
 fn largest_layer(lab: &Lab) -> (String, std::path::PathBuf) {
@@ -73,10 +73,15 @@ fn a_lazy_reader_sees_an_error_and_never_wrong_bytes() {
     let script = "cat /zoo/random /zoo/large >/dev/null && echo read";
     let done = lab.run(&["--background", "off"], &["sh", "-c", script]);
     assert!(done.code != 0 && done.out.is_empty(), "{done:?}");
-    assert!(done.err.contains("I/O error"), "{done:?}");
+    assert!(done.err.contains("Input/output error"), "{done:?}");
     let failures = lab.node.status()["counters"]["verification_failures"]
         .as_u64()
         .unwrap();
     assert!(failures > 0, "{digest}");
     is_clean(&lab.node);
+    // The whole image cannot be had either.
+    let pull = fails(&lab.node, &["pull", &lab.image], 1);
+    for word in [digest.as_str(), "tests/image", "hint:"] {
+        assert!(pull.err.contains(word), "{word}: {pull:?}");
+    }
 }

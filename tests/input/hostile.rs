@@ -32,6 +32,35 @@ fn paths_that_leave_the_layer() {
 }
 
 #[test]
+fn absolute_paths_and_links_stay_inside() {
+    let node = Node::new();
+    let directory = node.directory("layout");
+    let tar = tar_of(
+        b"/etc/inside",
+        tar::EntryType::Regular,
+        b"",
+        b"in the image",
+    );
+    let image = Layout {
+        directory: &directory,
+    }
+    .image_of_tar(&tar);
+    let tree = node.mount(&[&image], "tree");
+    assert_eq!(
+        std::fs::read(tree.join("etc/inside")).unwrap(),
+        b"in the image"
+    );
+    assert!(!std::path::Path::new("/etc/inside").exists());
+
+    let loops = node.directory("loops");
+    let tar = tar_of(b"loop", tar::EntryType::Symlink, b"loop", b"");
+    let image = Layout { directory: &loops }.image_of_tar(&tar);
+    let tree = node.mount(&[&image], "looping-tree");
+    let error = std::fs::metadata(tree.join("loop")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::libc::ELOOP));
+}
+
+#[test]
 fn layers_that_are_no_tar() {
     let random: Vec<u8> = (0..5000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)

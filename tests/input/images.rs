@@ -35,7 +35,7 @@ fn malformed_references() {
     let node = Node::new();
     for reference in [
         "",
-        "UPPER/case",
+        "lower/UPPER",
         "a//b",
         "host:port/x",
         "x:",

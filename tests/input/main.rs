@@ -10,6 +10,7 @@ mod crafted;
 mod damage;
 mod hostile;
 mod images;
+mod indexes;
 mod interrupt;
 mod machine;
 mod traces;

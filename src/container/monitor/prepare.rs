@@ -11,7 +11,7 @@ use crate::container::image::{AcquiredImage, ImageProvider, ImageRequest};
 use crate::container::overlay::Overlay;
 use crate::container::process::ProcessIdentity;
 use crate::container::runtime::{ProcessStdio, Runtime};
-use crate::container::spec::{Generated, SpecInput, generate};
+use crate::container::spec::{Generated, SpecInput, check, generate};
 use crate::container::store::{Container, MonitorLock, Phase, Record, State, Store, unix_ms};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -52,6 +52,7 @@ pub fn prepare(
     client: &mut Connection,
     provider: &dyn ImageProvider,
 ) -> Result<Prepared, ContainerError> {
+    check(&request.options)?;
     // From here to the start of the program nobody reads what the client says: that it says
     // anything is enough. It may have come in together with the request.
     if client.has_unread() {

@@ -102,14 +102,34 @@ fn stop_signal(options: &RunOptions, image: &Config) -> Result<i32, ContainerErr
     }
 }
 
+/// Refuses options that no image can make right: before an image is fetched for them.
+pub fn check(options: &RunOptions) -> Result<(), ContainerError> {
+    if let Some(name) = &options.hostname {
+        check_hostname(name)?;
+    }
+    let available = capabilities::available()?;
+    capabilities::choose(
+        &options.capabilities_added,
+        &options.capabilities_dropped,
+        options.privileged,
+        &available,
+    )
+    .map(drop)
+}
+
+fn check_hostname(name: &str) -> Result<(), ContainerError> {
+    let usable = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+    if name.is_empty() || name.len() > MAX_HOSTNAME || !name.chars().all(usable) {
+        let reason = format!("not 1 to {MAX_HOSTNAME} letters, digits, dots and dashes");
+        return Err(ContainerError::option("hostname", name, reason));
+    }
+    Ok(())
+}
+
 /// The name given, else the host's where the network is the host's, else the short id.
 fn hostname(options: &RunOptions, id: &ContainerId) -> Result<String, ContainerError> {
     if let Some(name) = &options.hostname {
-        let usable = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-        if name.is_empty() || name.len() > MAX_HOSTNAME || !name.chars().all(usable) {
-            let reason = format!("not 1 to {MAX_HOSTNAME} letters, digits, dots and dashes");
-            return Err(ContainerError::option("hostname", name, reason));
-        }
+        check_hostname(name)?;
         return Ok(name.clone());
     }
     Ok(match options.network {

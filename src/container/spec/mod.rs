@@ -17,4 +17,4 @@ pub mod volumes;
 
 mod generate;
 
-pub use generate::{ExecOptions, Generated, SpecInput, cgroup_path, exec_process, generate};
+pub use generate::{ExecOptions, Generated, SpecInput, cgroup_path, check, exec_process, generate};

@@ -1,0 +1,91 @@
+//! Indexes that cannot be used never stop a start.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::lab::Lab;
+use crate::support::node::Node;
+use crate::support::{done, text};
+
+/// Attaches indexes to the lab's image; gives the file of the registry that holds them.
+fn attached(lab: &Lab) -> PathBuf {
+    let publisher = Node::new();
+    let output = publisher.brisk(&["index", "push", &lab.image]);
+    let said = text(&output.stdout);
+    let artifact = said
+        .split_whitespace()
+        .find(|word| word.starts_with("sha256:"))
+        .unwrap();
+    let manifest = fs::read(lab.registry.blob_file(artifact)).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    lab.registry
+        .blob_file(manifest["layers"][0]["digest"].as_str().unwrap())
+}
+
+#[test]
+fn damaged_indexes_are_named_and_not_used() {
+    let lab = Lab::unindexed("zoo");
+    let file = attached(&lab);
+    let whole = fs::read(&file).unwrap();
+    // What is needed before the mount is in the first third.
+    for step in [300, 1000, 5000] {
+        let mut bytes = whole.clone();
+        bytes[..whole.len() / 3]
+            .iter_mut()
+            .step_by(step)
+            .for_each(|byte| *byte ^= 0x55);
+        fs::write(&file, bytes).unwrap();
+        let node = Node::new();
+        let run = done(&node.command(["run", "--rm", &lab.image]));
+        assert_eq!((run.code, run.out.as_str()), (0, "READY zoo\n"), "{run:?}");
+        assert!(run.err.contains("no usable index"), "{run:?}");
+        let inspected = node.inspect(&lab.image);
+        let layers = inspected["layers"].as_array().unwrap();
+        let refused: Vec<_> = layers
+            .iter()
+            .filter(|layer| layer["reason"].is_string())
+            .collect();
+        assert!(!refused.is_empty(), "{inspected:#}");
+        for layer in refused {
+            assert!(
+                run.err.contains(layer["digest"].as_str().unwrap()),
+                "{run:?}"
+            );
+            assert_eq!(layer["index"]["source"], "built", "{inspected:#}");
+        }
+    }
+}
+
+#[test]
+fn indexes_that_are_gone_or_cut_are_done_without() {
+    let lab = Lab::unindexed("zoo");
+    let file = attached(&lab);
+    let whole = fs::read(&file).unwrap();
+    let starts = || {
+        let node = Node::new();
+        let run = done(&node.command(["run", "--rm", &lab.image]));
+        assert_eq!((run.code, run.out.as_str()), (0, "READY zoo\n"), "{run:?}");
+        assert!(run.err.contains("index"), "{run:?}");
+    };
+    fs::write(&file, &whole[..100]).unwrap();
+    starts();
+    fs::write(&file, b"").unwrap();
+    starts();
+    fs::remove_file(&file).unwrap();
+    starts();
+}
+
+#[test]
+fn files_that_are_no_index_are_refused() {
+    let node = Node::new();
+    let file = node.path("file.index");
+    for content in [&b""[..], b"no index", &[0; 4096]] {
+        fs::write(&file, content).unwrap();
+        for verb in ["inspect", "verify"] {
+            let failed = done(&node.command(["index", verb, file.to_str().unwrap()]));
+            assert_eq!(failed.code, 1, "{verb}: {failed:?}");
+            assert!(failed.err.contains("file.index"), "{verb}: {failed:?}");
+            assert!(failed.err.contains("hint:"), "{verb}: {failed:?}");
+        }
+    }
+}

@@ -2,7 +2,13 @@
 CARGO ?= cargo
 TARGET := target/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
 
-.PHONY: demo test build check bench clean install-build install-test
+# Images and a layer for the comparisons; made in bench/images/out where they are not given.
+IMAGES ?= bench/images/out
+LAYOUT ?= $(IMAGES)/python
+ROUNDS ?= 5
+
+.PHONY: demo test build check bench clean install-build install-test install-bench \
+	bench-index bench-chunks bench-cold bench-warm
 
 demo: install-build build
 	$(TARGET)/brisk-demo
@@ -17,11 +23,30 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
+# Each prints a table of ratios from one run in which the contenders take turns.
+bench: bench-index bench-chunks bench-cold bench-warm
+
+bench-index: build $(LAYOUT)/index.json
+	$(TARGET)/brisk-compare --rounds $(ROUNDS) index $(LAYOUT)
+bench-chunks: build $(LAYOUT)/index.json
+	$(TARGET)/brisk-compare --rounds $(ROUNDS) chunks $(LAYOUT)
+bench-cold: build $(LAYOUT)/index.json
+	$(TARGET)/brisk-compare --rounds $(ROUNDS) cold $(LAYOUT)
+bench-warm: build $(LAYOUT)/index.json
+	$(TARGET)/brisk-compare --rounds $(ROUNDS) warm $(LAYOUT)
+
+# The image itself needs root and the network.
+$(LAYOUT)/index.json: | install-bench
+	bench/images/mkimg.py $(dir $(LAYOUT)) $(notdir $(LAYOUT))
+
 install-build:
 	@scripts/install build
 
 install-test: install-build
 	@scripts/install test
+
+install-bench: install-build
+	@scripts/install bench
 
 clean:
 	$(CARGO) clean

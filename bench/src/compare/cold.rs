@@ -42,7 +42,7 @@ pub async fn compare(bench: &Bench, rounds: usize) -> Result<()> {
         node.close().await?;
         times.add("brisk pull, brisk run", first);
         bytes.add("brisk pull, brisk run", fetched as f64 / 1e6);
-        let directory = bench.directory.path().join(format!("containerd-{round}"));
+        let directory = bench.directory.join(format!("containerd-{round}"));
         if let Some(containerd) = Containerd::start(&directory).await? {
             let before = bench.fetched();
             let first = containerd.pull_and_run(&reference).await;

@@ -49,13 +49,12 @@ impl Containerd {
             child,
         };
         let started = Instant::now();
-        while containerd
+        while !containerd
             .ctr(&["version"])
             .output()
             .await?
             .status
             .success()
-            == false
         {
             if started.elapsed() > START_LIMIT {
                 bail!("containerd does not answer");

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bench::node::{Node, brisk_beside};
+use bench::layout::Layout;
+use bench::node::Node;
 use bench::samples::Samples;
 use flate2::bufread::MultiGzDecoder;
 use index_format::{Index, InodeNumber};
@@ -17,8 +18,15 @@ const REPEATS: u32 = 1000;
 
 /// Prints `brisk index build` against plain decompression in memory, then what opening and
 /// looking up cost.
-pub async fn compare(directory: &Path, layer: &Path, rounds: usize) -> Result<()> {
-    let node = Node::new(&brisk_beside()?, directory.join("root"));
+pub async fn compare(directory: &Path, brisk: &Path, layer: &Path, rounds: usize) -> Result<()> {
+    let layer = &if layer.is_dir() {
+        let layers = Layout::open(layer)?.layers;
+        let largest = layers.into_iter().max_by_key(|(_, size)| *size);
+        largest.context("an image without layers")?.0
+    } else {
+        layer.to_owned()
+    };
+    let node = Node::new(brisk, directory.join("root"));
     let output = directory.join("index");
     let words = [
         "index".as_ref(),

@@ -15,7 +15,6 @@ use bench::link::{Link, Shape};
 use bench::node::{Node, brisk_beside};
 use bench::registry::Registry;
 use clap::{Parser, Subcommand};
-use tempfile::TempDir;
 
 /// Comparisons of brisk with what else does its work
 #[derive(Parser)]
@@ -31,7 +30,7 @@ struct CommandLine {
 enum Comparison {
     /// Index build against plain decompression; opening an index and looking names up
     Index {
-        /// A gzip layer
+        /// A gzip layer, or the OCI layout of an image: its largest layer
         layer: PathBuf,
     },
     /// What a lazy start fetches at several chunk sizes
@@ -51,39 +50,41 @@ enum Comparison {
     },
 }
 
+/// The nodes that comparisons make, each taken down at the end whatever came of it.
+const NODES: [&str; 5] = ["publisher", "lazy", "full", "node", "root"];
+
 fn main() -> Result<()> {
     let line = CommandLine::parse();
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let work = tokio::spawn(compare(line));
-        let stopped = tokio::signal::ctrl_c();
-        let abort = work.abort_handle();
-        tokio::select! {
-            result = work => result?,
-            _ = stopped => {
-                abort.abort();
-                anyhow::bail!("interrupted")
-            }
-        }
-    })
-}
-
-async fn compare(line: CommandLine) -> Result<()> {
     let directory = tempfile::Builder::new()
         .prefix("brisk-compare-")
         .tempdir_in("/var/tmp")
         .context("making a directory in /var/tmp")?;
+    let brisk = brisk_beside()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        let result = tokio::select! {
+            result = compare(line, directory.path(), &brisk) => result,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        };
+        for name in NODES {
+            Node::new(&brisk, directory.path().join(name))
+                .close()
+                .await?;
+        }
+        result
+    });
+    drop(runtime);
+    result.and(directory.close().context("removing the directory"))
+}
+
+async fn compare(line: CommandLine, directory: &Path, brisk: &Path) -> Result<()> {
+    let rounds = line.rounds;
+    let bench = |layout| Bench::new(directory, brisk, layout);
     match line.comparison {
-        Comparison::Index { layer } => index::compare(directory.path(), &layer, line.rounds).await,
-        Comparison::Chunks { layout } => {
-            chunks::compare(&Bench::new(directory, &layout).await?, line.rounds).await
-        }
-        Comparison::Cold { layout } => {
-            cold::compare(&Bench::new(directory, &layout).await?, line.rounds).await
-        }
-        Comparison::Warm { layout } => {
-            warm::compare(&Bench::new(directory, &layout).await?, line.rounds).await
-        }
+        Comparison::Index { layer } => index::compare(directory, brisk, &layer, rounds).await,
+        Comparison::Chunks { layout } => chunks::compare(&bench(layout).await?, rounds).await,
+        Comparison::Cold { layout } => cold::compare(&bench(layout).await?, rounds).await,
+        Comparison::Warm { layout } => warm::compare(&bench(layout).await?, rounds).await,
     }
 }
 
@@ -94,26 +95,26 @@ struct Bench {
     layout_directory: PathBuf,
     registry: Registry,
     link: Link,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 impl Bench {
-    async fn new(directory: TempDir, layout: &Path) -> Result<Self> {
-        let registry = Registry::start(&directory.path().join("registry"), true).await?;
+    async fn new(directory: &Path, brisk: &Path, layout: PathBuf) -> Result<Self> {
+        let registry = Registry::start(&directory.join("registry"), true).await?;
         let link = Link::start(registry.address(), Shape::new(30, 100)).await?;
         Ok(Bench {
-            brisk: brisk_beside()?,
-            layout: Layout::open(layout)?,
-            layout_directory: std::path::absolute(layout)?,
+            brisk: brisk.to_owned(),
+            layout: Layout::open(&layout)?,
+            layout_directory: std::path::absolute(&layout)?,
             registry,
             link,
-            directory,
+            directory: directory.to_owned(),
         })
     }
 
     /// A node with an empty root.
     fn node(&self, name: &str) -> Node {
-        Node::new(&self.brisk, self.directory.path().join(name))
+        Node::new(&self.brisk, self.directory.join(name))
     }
 
     /// Publishes the image under a name, with an index made past the link; the index's bytes.

@@ -22,7 +22,7 @@ pub async fn compare(bench: &Bench, rounds: usize) -> Result<()> {
     bench.publish_indexed("image", "1MiB").await?;
     // Nothing of this is about the link.
     let reference = format!("{}/image:latest", bench.registry.address());
-    let at = |name: &str| bench.directory.path().join(name);
+    let at = |name: &str| bench.directory.join(name);
     unpack(&bench.layout_directory, &at("bundle"))?;
     let node = bench.node("node");
     let mounted = at("node/mounted");

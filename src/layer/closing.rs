@@ -23,8 +23,9 @@ pub enum Closing {
     Poisoned,
 }
 
-/// Called once, when a layer's state is decided: the owner promotes what the index verified,
-/// or discards it. Runs on a blocking thread.
+/// Called when a layer's state is decided, before anybody sees it: the owner promotes what the
+/// index verified, or discards it. An owner that finds more wrong while it promotes calls
+/// [`Layer::poison`], and is called again. Runs on a blocking thread.
 pub type OnClosing = Box<dyn Fn(&Layer, Closing) + Send + Sync>;
 
 /// Why a layer could not be closed now.
@@ -125,18 +126,31 @@ impl Layer {
         let expected = self.expected_diff_id();
         if found == expected {
             self.decide(Closing::Closed);
-            return Ok(Closing::Closed);
+            return Ok(state.get());
         }
         tracing::error!(%layer, %expected, %found, "the layer is not what its index says");
         self.decide(Closing::Poisoned);
         Ok(Closing::Poisoned)
     }
 
+    /// The owner's stores change first: whoever sees a layer poisoned can rely on its index not
+    /// being offered again, and one is called closed only when its owner has found no fault.
     fn decide(&self, closing: Closing) {
         let state = self.closing_state();
-        let before = state.state.swap(closing as u8, Ordering::AcqRel);
-        if before != closing as u8 {
-            (state.hook)(self, closing);
+        if state.get() == closing {
+            return;
+        }
+        (state.hook)(self, closing);
+        match closing {
+            Closing::Poisoned => state.state.store(closing as u8, Ordering::Release),
+            // The owner may have poisoned it meanwhile.
+            Closing::Closed | Closing::Unclosed => {
+                let unclosed = Closing::Unclosed as u8;
+                let order = (Ordering::AcqRel, Ordering::Acquire);
+                let _ = state
+                    .state
+                    .compare_exchange(unclosed, closing as u8, order.0, order.1);
+            }
         }
     }
 

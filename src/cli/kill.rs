@@ -24,7 +24,7 @@ pub fn run(global: &GlobalOptions, arguments: KillArguments) -> Result<u8, CliEr
         .map_err(|reason| ContainerError::option("signal", &arguments.signal, reason))?;
     let store = Store::open(&global.root)?;
     for_each(&arguments.containers, |text| {
-        stop::kill(&store, &store.find(text)?, signal)?;
+        stop::kill(&store.find(text)?, signal)?;
         Ok(text.to_owned())
     })
 }

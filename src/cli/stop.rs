@@ -27,7 +27,7 @@ pub fn run(global: &GlobalOptions, arguments: StopArguments) -> Result<u8, CliEr
         .map(|seconds| Duration::from_secs(u64::from(seconds)));
     for_each(&arguments.containers, |text| {
         let container = store.find(text)?;
-        stop::stop(&store, &container, timeout)?;
+        stop::stop(&container, timeout)?;
         Ok(text.to_owned())
     })
 }

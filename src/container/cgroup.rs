@@ -3,7 +3,6 @@
 use super::id::ContainerId;
 use super::process::{ProcessIdentity, timespec};
 use super::spec::cgroup_path;
-use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ fn remove(path: &Path, depth: u32) -> bool {
     {
         if let Some(process) = ProcessIdentity::of(process).and_then(|identity| identity.open()) {
             // One that has just ended needs no signal.
-            let _ = process.signal(Signal::KILL);
+            let _ = process.kill();
         }
     }
     match std::fs::remove_dir(path) {

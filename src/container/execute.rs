@@ -8,7 +8,7 @@ use super::id::ContainerId;
 use super::launch::read_signals;
 use super::log::Stream;
 use super::monitor::ConsoleSocket;
-use super::process::{Process, ProcessIdentity, named_signal};
+use super::process::{Process, ProcessIdentity};
 use super::runtime::ProcessStdio;
 use super::spec::{ExecOptions, exec_process};
 use super::store::{Container, Store};
@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -167,14 +167,10 @@ fn wait_for_exit(
         }
         while let Ok(Some(information)) = signals.read_signal() {
             let number = i32::try_from(information.ssi_signo).unwrap_or_default();
-            match (named_signal(number), terminal) {
-                (Some(rustix::process::Signal::WINCH), Some(master)) => {
-                    if let Some(size) = window_size() {
-                        set_window_size(master, size);
-                    }
-                }
-                (Some(rustix::process::Signal::WINCH), None) | (None, _) => {}
-                (Some(signal), _) => process.signal(signal)?,
+            if number != Signal::WINCH.as_raw() {
+                process.signal(number)?;
+            } else if let (Some(master), Some(size)) = (terminal, window_size()) {
+                set_window_size(master, size);
             }
         }
     }

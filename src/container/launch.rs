@@ -89,6 +89,11 @@ pub fn launch(
 ) -> Result<Launched, ContainerError> {
     let signals = read_signals()?;
     let root = std::path::absolute(root).map_err(ContainerError::file("resolve", root))?;
+    // The monitor lives long: a pipe of our caller that it held open would never end.
+    sys::close_range::close_on_exec_from(3).map_err(|source| ContainerError::Kernel {
+        action: "keep descriptors",
+        source,
+    })?;
     let (mut connection, socket) = Connection::pair()?;
     let mut child = std::process::Command::new(&monitor.program)
         .args(&monitor.arguments)

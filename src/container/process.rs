@@ -4,7 +4,7 @@ use super::error::ContainerError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -66,11 +66,21 @@ pub struct Process {
 
 impl Process {
     /// Sends a signal; a process that has ended is no error.
-    pub fn signal(&self, signal: Signal) -> Result<(), ContainerError> {
-        match pidfd_send_signal(&self.fd, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(errno) => Err(ContainerError::kernel("send a signal")(errno)),
+    pub fn signal(&self, signal: i32) -> Result<(), ContainerError> {
+        match sys::signal::send(self.fd.as_fd(), signal) {
+            Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
+                Err(ContainerError::Kernel {
+                    action: "send a signal",
+                    source: error,
+                })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Ends the process with SIGKILL; one that has ended is no error.
+    pub fn kill(&self) -> Result<(), ContainerError> {
+        self.signal(Signal::KILL.as_raw())
     }
 
     /// Which program the process executes now; none where it has ended.
@@ -153,11 +163,6 @@ fn boot_id() -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// A signal by its number, where rustix has a name for it (not the real-time ones).
-pub fn named_signal(number: i32) -> Option<Signal> {
-    Signal::from_named_raw(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,12 +175,12 @@ mod tests {
         let identity = ProcessIdentity::of(pid).unwrap();
         let process = identity.open().unwrap();
         assert!(process.is_deaf_to(15));
-        process.signal(Signal::KILL).unwrap();
+        process.kill().unwrap();
         assert!(process.wait(Duration::from_secs(10)));
         assert!(identity.open().is_none(), "a zombie has ended");
         child.wait().unwrap();
         assert!(identity.open().is_none());
-        process.signal(Signal::KILL).unwrap();
+        process.kill().unwrap();
     }
 
     #[test]

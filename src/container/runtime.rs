@@ -131,13 +131,6 @@ impl Runtime {
         self.call("start", command, cancel)
     }
 
-    /// Sends a signal to the first process.
-    pub fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), ContainerError> {
-        let mut command = self.command("kill");
-        command.arg(id.as_str()).arg(signal.to_string());
-        self.call("kill", command, None)
-    }
-
     /// Removes the container, whatever state it is in; one that is gone is no error.
     pub fn delete(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let mut command = self.command("delete");

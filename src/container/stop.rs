@@ -1,11 +1,9 @@
 //! Ending a container from outside: politely, then not.
 
-use super::cleanup::runtime_of;
 use super::error::ContainerError;
 use super::options::DEFAULT_STOP_TIMEOUT_SECONDS;
-use super::process::{Process, named_signal, timespec};
-use super::store::{Container, Status, Store};
-use rustix::process::Signal;
+use super::process::{Process, timespec};
+use super::store::{Container, Status};
 use std::time::{Duration, Instant};
 
 /// Longest wait for a process after SIGKILL: what a lazily mounted image cannot hold up is
@@ -17,9 +15,8 @@ const MONITOR_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends `signal` to the container's first process.
-pub fn kill(store: &Store, container: &Container, signal: i32) -> Result<(), ContainerError> {
-    let process = running(container, "kill")?;
-    send(store, container, &process, signal)
+pub fn kill(container: &Container, signal: i32) -> Result<(), ContainerError> {
+    running(container, "kill")?.signal(signal)
 }
 
 /// Sends the container's stop signal and, where that does not end it within `timeout`,
@@ -27,11 +24,7 @@ pub fn kill(store: &Store, container: &Container, signal: i32) -> Result<(), Con
 ///
 /// A program that does nothing about the stop signal is not waited for: as the first
 /// process of its pid namespace it would never see it. Neither is one that has not begun.
-pub fn stop(
-    store: &Store,
-    container: &Container,
-    timeout: Option<Duration>,
-) -> Result<(), ContainerError> {
+pub fn stop(container: &Container, timeout: Option<Duration>) -> Result<(), ContainerError> {
     let Ok(process) = running(container, "stop") else {
         return match container.status()? {
             Status::Creating => running(container, "stop").map(drop),
@@ -45,7 +38,7 @@ pub fn stop(
         .unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS);
     let timeout = timeout.unwrap_or(Duration::from_secs(u64::from(configured)));
     if !container.state()?.is_deaf(&process, record.stop_signal) {
-        send(store, container, &process, record.stop_signal)?;
+        process.signal(record.stop_signal)?;
         if process.wait(timeout) {
             return wait_for_monitor(container);
         }
@@ -59,7 +52,7 @@ pub fn stop_at_once(container: &Container) -> Result<(), ContainerError> {
 }
 
 fn end(container: &Container, process: &Process) -> Result<(), ContainerError> {
-    process.signal(Signal::KILL)?;
+    process.kill()?;
     if !process.wait(KILL_LIMIT) {
         return Err(ContainerError::TimedOut {
             what: "ending the container with SIGKILL",
@@ -67,21 +60,6 @@ fn end(container: &Container, process: &Process) -> Result<(), ContainerError> {
         });
     }
     wait_for_monitor(container)
-}
-
-fn send(
-    store: &Store,
-    container: &Container,
-    process: &Process,
-    signal: i32,
-) -> Result<(), ContainerError> {
-    match named_signal(signal) {
-        Some(signal) => process.signal(signal),
-        None => {
-            let program = container.record()?.options.runtime;
-            runtime_of(store, container, program).kill(&container.id, signal)
-        }
-    }
 }
 
 /// The first process of a running container.

@@ -31,7 +31,7 @@ enum Verb {
     Exec(exec::ExecArguments),
     Kill(kill::KillArguments),
     Logs(logs::LogsArguments),
-    Monitor(monitor::MonitorArguments),
+    Monitor,
     Ps(ps::PsArguments),
     Rm(rm::RmArguments),
     Run(Box<run::RunArguments>),
@@ -48,7 +48,11 @@ pub fn main() -> ExitCode {
         Verb::Exec(arguments) => exec::run(global, arguments),
         Verb::Kill(arguments) => kill::run(global, arguments),
         Verb::Logs(arguments) => logs::run(global, arguments),
+<<<<<<< HEAD
         Verb::Monitor(_) => monitor::run(&provider),
+=======
+        Verb::Monitor => monitor::run(&provider),
+>>>>>>> w/container
         Verb::Ps(arguments) => ps::run(global, arguments),
         Verb::Rm(arguments) => rm::run(global, arguments, &provider),
         Verb::Run(arguments) => run::run(global, *arguments),

@@ -118,7 +118,6 @@ fn watch_over(
             container: &container,
             state: &state,
             init,
-            runtime: &runtime,
             signals,
             client,
         },

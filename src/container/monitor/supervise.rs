@@ -3,8 +3,7 @@
 use super::stdio::Outputs;
 use crate::container::control::{Command, Connection, Received};
 use crate::container::error::{ContainerError, signal_exit_code};
-use crate::container::process::{Process, ProcessIdentity, named_signal, timespec};
-use crate::container::runtime::Runtime;
+use crate::container::process::{Process, ProcessIdentity, timespec};
 use crate::container::store::{Container, State};
 use crate::container::terminal::set_window_size;
 use nix::sys::signalfd::SignalFd;
@@ -38,8 +37,6 @@ pub struct Watched<'a> {
     pub state: &'a State,
     /// Its first process.
     pub init: ProcessIdentity,
-    /// What runs it.
-    pub runtime: &'a Runtime,
     /// The monitor's own signals.
     pub signals: SignalFd,
     /// The client, where it is there.
@@ -182,10 +179,10 @@ impl Watch<'_> {
     fn read_signals(&mut self) {
         while let Ok(Some(information)) = self.watched.signals.read_signal() {
             let number = i32::try_from(information.ssi_signo).unwrap_or_default();
-            match named_signal(number) {
-                Some(Signal::CHILD) => self.reap(),
-                Some(signal) if PASSED_ON.contains(&signal) => self.deliver(number),
-                _ => {}
+            if number == Signal::CHILD.as_raw() {
+                self.reap();
+            } else if PASSED_ON.iter().any(|signal| signal.as_raw() == number) {
+                self.deliver(number);
             }
         }
     }
@@ -268,18 +265,12 @@ impl Watch<'_> {
     /// this one ([`State::is_deaf`]), ends it all the same, and its exit code says so.
     fn deliver(&mut self, number: i32) {
         let Some(process) = &self.process else { return };
-        let result = match named_signal(number) {
-            Some(signal)
-                if ENDING.contains(&signal) && self.watched.state.is_deaf(process, number) =>
-            {
-                self.ended_by = Some(number);
-                process.signal(Signal::KILL)
-            }
-            Some(signal) => process.signal(signal),
-            None => self
-                .watched
-                .runtime
-                .kill(&self.watched.container.id, number),
+        let ends = ENDING.iter().any(|signal| signal.as_raw() == number);
+        let result = if ends && self.watched.state.is_deaf(process, number) {
+            self.ended_by = Some(number);
+            process.kill()
+        } else {
+            process.signal(number)
         };
         if let Err(error) = result {
             tracing::warn!(container = self.watched.container.id.short(), "{error}");

@@ -48,11 +48,7 @@ pub fn main() -> ExitCode {
         Verb::Exec(arguments) => exec::run(global, arguments),
         Verb::Kill(arguments) => kill::run(global, arguments),
         Verb::Logs(arguments) => logs::run(global, arguments),
-<<<<<<< HEAD
-        Verb::Monitor(_) => monitor::run(&provider),
-=======
         Verb::Monitor => monitor::run(&provider),
->>>>>>> w/container
         Verb::Ps(arguments) => ps::run(global, arguments),
         Verb::Rm(arguments) => rm::run(global, arguments, &provider),
         Verb::Run(arguments) => run::run(global, *arguments),

@@ -1,5 +1,6 @@
 //! What waits for content survives the death of service and keeper, and what does not need the
 //! network never waits for it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The mounted tree equals what an unpacker makes of the same image: every kind of image, lazily
 //! and pulled whole, from a registry and from a layout directory.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Whose word is taken for what a layer contains: indexes of strangers stay in their repository,
 //! are held against the layer when it has arrived, and never stop a start.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

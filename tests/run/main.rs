@@ -2,6 +2,7 @@
 //! overlay, brisk's own runtime.
 //!
 //! Needs root, /dev/fuse, docker-registry, skopeo, umoci and brisk-runtime beside brisk.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;

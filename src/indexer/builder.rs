@@ -13,9 +13,10 @@ use crate::indexer::sink::StreamSink;
 use crate::indexer::tar::TarLimits;
 use crate::indexer::warnings::Warnings;
 
-/// Chunk size of gzip layers in bytes of the stream: checkpoints then cost 0.3 % of the layer, and
-/// a 64 KiB read some 1.7 ms and 300 KiB from the wire.
-pub const GZIP_CHUNK_SIZE: u64 = 2 << 20;
+/// Chunk size of gzip layers in bytes of the stream: checkpoints then cost 0.6 % of the layer, and
+/// a 64 KiB read some 1.0 ms and 160 KiB from the wire. Chosen by what the start of an application
+/// fetches, index included (bench/RESULTS.md): half of this saves little and doubles the requests.
+pub const GZIP_CHUNK_SIZE: u64 = 1 << 20;
 
 /// Chunk size of zstd layers in bytes of the stream: zstd's windows are larger, so checkpoints
 /// are; they then cost 1 to 3 % of the layer.

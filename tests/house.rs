@@ -8,25 +8,22 @@ use std::path::{Path, PathBuf};
 /// The floors of the root package, each with the floors below it that it may import.
 /// `index_format`, `fuse` and `sys` are crates: there the compiler holds the wall.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("registry", &["durable"]),
+    ("registry", &[]),
     ("codec", &[]),
     ("blob", &["registry"]),
-    ("cache", &["durable"]),
-    ("durable", &[]),
+    ("cache", &[]),
     ("indexer", &["codec"]),
     ("layer", &["blob", "cache", "codec", "registry"]),
     (
         "image",
-        &[
-            "blob", "cache", "codec", "durable", "indexer", "layer", "registry",
-        ],
+        &["blob", "cache", "codec", "indexer", "layer", "registry"],
     ),
-    ("mount", &["durable", "layer"]),
-    ("container", &["durable"]),
+    ("mount", &["layer"]),
+    ("container", &[]),
     (
         "daemon",
         &[
-            "blob", "cache", "codec", "durable", "image", "indexer", "layer", "mount", "registry",
+            "blob", "cache", "codec", "image", "indexer", "layer", "mount", "registry",
         ],
     ),
     (

@@ -6,7 +6,7 @@ use indicatif::HumanBytes;
 use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::{ImageOptions, absolute_layout};
-use crate::cli::output::{print_json, print_table};
+use crate::cli::output::{line, print_json, print_table};
 use crate::cli::service::ask;
 use crate::daemon::control::{Outcome, Request};
 
@@ -62,9 +62,9 @@ pub fn images(global: &GlobalOptions, arguments: &ImagesArguments) -> Result<(),
         return print_json(&images);
     }
     if arguments.quiet {
-        images
-            .iter()
-            .for_each(|image| println!("{}", image.reference));
+        for image in &images {
+            line(format_args!("{}", image.reference))?;
+        }
         return Ok(());
     }
     let rows = images.iter().map(|image| {
@@ -96,22 +96,22 @@ pub fn rmi(global: &GlobalOptions, arguments: &RmiArguments) -> Result<(), CliEr
         let request = Request::RemoveImage {
             reference: absolute_layout(reference)?,
         };
-        say_freed(ask(global, &request)?);
+        say_freed(ask(global, &request)?)?;
     }
     Ok(())
 }
 
 /// Drops what nothing uses.
 pub fn prune(global: &GlobalOptions, arguments: &PruneArguments) -> Result<(), CliError> {
-    say_freed(ask(global, &Request::Prune { all: arguments.all })?);
-    Ok(())
+    say_freed(ask(global, &Request::Prune { all: arguments.all })?)
 }
 
-fn say_freed(outcome: Outcome) {
+fn say_freed(outcome: Outcome) -> Result<(), CliError> {
     if let Outcome::Freed { bytes, images } = outcome {
-        images
-            .iter()
-            .for_each(|reference| println!("removed {reference}"));
-        println!("freed {}", HumanBytes(bytes));
+        for reference in &images {
+            line(format_args!("removed {reference}"))?;
+        }
+        line(format_args!("freed {}", HumanBytes(bytes)))?;
     }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use indicatif::HumanBytes;
 use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
-use crate::cli::output::{print_json, print_table};
+use crate::cli::output::{line, print_json, print_table};
 use crate::cli::service::ask;
 use crate::daemon::control::{LayerInspection, Outcome, Request};
 
@@ -40,10 +40,10 @@ pub fn inspect(global: &GlobalOptions, arguments: &InspectArguments) -> Result<(
     if arguments.json {
         return print_json(&inspection);
     }
-    println!(
+    line(format_args!(
         "{} {} {}",
         inspection.reference, inspection.digest, inspection.platform
-    );
+    ))?;
     layers(&inspection.layers)
 }
 
@@ -56,25 +56,29 @@ pub fn status(global: &GlobalOptions, arguments: &StatusArguments) -> Result<(),
         return print_json(&status);
     }
     let counters = &status.counters;
-    println!("service    process {}", status.pid);
-    println!(
+    line(format_args!("service    process {}", status.pid))?;
+    line(format_args!(
         "cache      {} of {}",
         HumanBytes(status.cache_bytes),
         HumanBytes(status.cache_budget)
-    );
-    println!(
+    ))?;
+    line(format_args!(
         "fetched    {} on demand, {} ahead, {} in the background, {} of metadata",
         HumanBytes(counters.demand_bytes),
         HumanBytes(counters.read_ahead_bytes),
         HumanBytes(counters.background_bytes),
         HumanBytes(counters.metadata_bytes)
-    );
-    println!("waiting    {} reads", counters.waiting_reads);
+    ))?;
+    line(format_args!("waiting    {} reads", counters.waiting_reads))?;
     for mount in &status.mounts {
-        println!();
-        println!("{} at {}", mount.reference, mount.directory.display());
+        line(format_args!(""))?;
+        line(format_args!(
+            "{} at {}",
+            mount.reference,
+            mount.directory.display()
+        ))?;
         if !mount.containers.is_empty() {
-            println!("containers {}", mount.containers.join(" "));
+            line(format_args!("containers {}", mount.containers.join(" ")))?;
         }
         layers(&mount.layers)?;
     }

@@ -193,7 +193,10 @@ impl Verb {
             Verb::Run(arguments) => run::run(global, *arguments),
             Verb::Ps(arguments) => ps::run(global, arguments),
             Verb::Logs(arguments) => logs::run(global, arguments),
-            Verb::Exec(arguments) => exec::run(global, arguments),
+            Verb::Exec(arguments) => {
+                service::ensure(global)?;
+                exec::run(global, arguments)
+            }
             Verb::Stop(arguments) => stop::run(global, arguments),
             Verb::Kill(arguments) => kill::run(global, arguments),
             Verb::Wait(arguments) => wait::run(global, arguments),
@@ -209,13 +212,17 @@ impl Verb {
             Verb::Index(command) => index::run(global, &command).map(|()| 0),
             Verb::Completions { shell } => {
                 let mut command = CommandLine::command();
-                clap_complete::generate(shell, &mut command, "brisk", &mut std::io::stdout());
-                Ok(0)
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command, "brisk", &mut script);
+                output::print_bytes(&script).map(|()| 0)
             }
-            Verb::Man => clap_mangen::Man::new(CommandLine::command())
-                .render(&mut std::io::stdout())
-                .map(|()| 0)
-                .map_err(because),
+            Verb::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(CommandLine::command())
+                    .render(&mut page)
+                    .map_err(because)?;
+                output::print_bytes(&page).map(|()| 0)
+            }
             Verb::Monitor(arguments) => {
                 monitor::run(&ServiceImages::new(global.clone(), arguments.background))
             }

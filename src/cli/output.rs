@@ -1,5 +1,6 @@
 //! Data on stdout: JSON and tables.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -25,6 +26,16 @@ pub fn print_table(
         "{}",
         table::render(heads, &rows)
     ))
+}
+
+/// Prints one line.
+pub fn line(text: fmt::Arguments<'_>) -> Result<(), CliError> {
+    finish(writeln!(io::stdout().lock(), "{text}"))
+}
+
+/// Prints bytes as they are.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    finish(io::stdout().lock().write_all(bytes))
 }
 
 /// A reader that has gone away (`brisk images | head`) is no failure.

@@ -64,6 +64,15 @@ pub fn stop(global: &GlobalOptions, arguments: &StopArguments) -> Result<(), Cli
     wait_until_unlocked(&absolute(&global.root)?.join("run/service.lock"))
 }
 
+/// Starts the service where it was stopped while mounts are held: a program that touches one of
+/// them would wait for it.
+pub fn ensure(global: &GlobalOptions) -> Result<(), CliError> {
+    if absolute(&global.root)?.join("run/keeper.sock").exists() {
+        client(global)?.ask(&Request::Status, |_| {})?;
+    }
+    Ok(())
+}
+
 /// Waits until the process that holds a lock file has ended.
 fn wait_until_unlocked(path: &Path) -> Result<(), CliError> {
     match std::fs::File::open(path) {

@@ -5,8 +5,10 @@
 //! mounts/ID/holders/CONTAINER  an empty file for each container
 //! ```
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::mount::MountId;
@@ -43,6 +45,7 @@ impl Holders {
     /// Removes the directories of a mount that is no more.
     pub fn remove(&self, id: &MountId) {
         let _ = fs::remove_dir_all(self.mounts.join(&id.0).join("holders"));
+        let _ = fs::remove_file(self.place(id));
         // Not recursive: where something is still mounted, this must fail, not delete.
         let _ = fs::remove_dir(self.mounts.join(&id.0).join("tree"));
         let _ = fs::remove_dir(self.mounts.join(&id.0));
@@ -75,7 +78,32 @@ impl Holders {
         !self.containers.join(container).exists()
     }
 
-    /// Removes the directories of mounts that nobody knows any more.
+    /// Notes where a user's own mount is, so that it can be taken away when both its service and
+    /// its keeper have died.
+    pub fn note_place(&self, id: &MountId, directory: &Path) -> io::Result<()> {
+        self.create(id)?;
+        fs::write(self.place(id), directory.as_os_str().as_bytes())
+    }
+
+    fn place(&self, id: &MountId) -> PathBuf {
+        self.mounts.join(&id.0).join("place")
+    }
+
+    /// Takes away what is still mounted for a mount that nobody holds any more.
+    fn unmount(&self, id: &MountId) {
+        let place = fs::read(self.place(id)).map(|bytes| PathBuf::from(OsString::from_vec(bytes)));
+        let tree = self.mounts.join(&id.0).join("tree");
+        for directory in [Some(tree), place.ok()].into_iter().flatten() {
+            // A live file system of somebody else's at the same place answers a stat.
+            let is_dead = fs::symlink_metadata(&directory)
+                .is_err_and(|error| error.raw_os_error() == Some(nix::libc::ENOTCONN));
+            if is_dead {
+                let _ = nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+    }
+
+    /// Removes the directories of mounts that nobody knows any more, and what is mounted there.
     pub fn sweep(&self, known: &[MountId]) {
         for entry in fs::read_dir(&self.mounts).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else {
@@ -83,6 +111,7 @@ impl Holders {
             };
             let id = MountId(name);
             if !known.contains(&id) {
+                self.unmount(&id);
                 self.remove(&id);
             }
         }

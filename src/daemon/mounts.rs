@@ -155,8 +155,16 @@ impl MountBook {
         place: &Place,
     ) -> Result<PathBuf, Failure> {
         let image = ImageMount::new(wanted.image, wanted.request, wanted.background, true);
-        let record = image.record(&new_id(), place.directory.clone(), place.suid, place.dev);
-        self.mount(record, image, wanted)
+        let id = new_id();
+        self.holders
+            .note_place(&id, &place.directory)
+            .map_err(|e| failure(&e, None))?;
+        let record = image.record(&id, place.directory.clone(), place.suid, place.dev);
+        let mounted = self.mount(record, image, wanted);
+        if mounted.is_err() {
+            self.holders.remove(&id);
+        }
+        mounted
     }
 
     fn mount(
@@ -217,9 +225,7 @@ impl MountBook {
     fn ended(&self, id: &MountId) {
         let active = self.lock().remove(id);
         let _ = self.keeper().forget(id);
-        if let Some(active) = active
-            && !active.image.explicit
-        {
+        if active.is_some() {
             self.holders.remove(id);
         }
         tracing::info!(id = id.0, "mount ended");
@@ -378,7 +384,8 @@ impl MountBook {
             // A mount that nobody holds is on its way out.
             let is_alive = !active.serving.is_finished() && !self.holders.of(id).is_empty();
             let fits = !active.image.explicit && active.image.is_same_tree(image);
-            (is_alive && fits).then(|| (id.clone(), active.serving.record().directory.clone()))
+            let directory = &active.serving.record().directory;
+            (is_alive && fits && is_mount_point(directory)).then(|| (id.clone(), directory.clone()))
         })
     }
 
@@ -388,6 +395,17 @@ impl MountBook {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<MountId, Active>> {
         self.mounts.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// True where something is mounted at a directory: a user or `umount -l` may have taken it away
+/// while what had it open keeps the session alive.
+fn is_mount_point(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| std::fs::symlink_metadata(path).map(|m| m.dev()).ok();
+    match (device(directory), directory.parent().and_then(device)) {
+        (Some(own), Some(above)) => own != above,
+        _ => false,
     }
 }
 

@@ -42,6 +42,18 @@ impl IndexStore {
         self.open(&self.path(key))
     }
 
+    /// Why the index of a layer that is on disk cannot be used; none where there is no file, or a
+    /// sound one.
+    pub fn problem(&self, key: &LayerKey) -> Option<String> {
+        let path = self.path(key);
+        let map = MappedFile::open(&path).ok()?;
+        let error = Index::open(map).err()?;
+        Some(format!(
+            "the local index {} cannot be used: {error}",
+            path.display()
+        ))
+    }
+
     /// Keeps the validated index `bytes` of a layer.
     ///
     /// # Errors

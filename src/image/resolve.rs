@@ -233,6 +233,11 @@ impl Resolver {
         let mut found = Vec::new();
         for (layer, local) in documents.layers.iter().zip(local) {
             let offer = offers.next();
+            let problem = self.indexes.problem(&LayerKey::trusted(layer.digest));
+            if let Some(problem) = &problem {
+                observer.warn(format!("layer {}: {problem}", layer.digest));
+            }
+            let offer = offer.map(|offer| offer.map_err(|reason| prefixed(problem, reason)));
             found.push(match (local, offer) {
                 (Some(local), _) => Ok(local),
                 (None, Some(Ok(candidate))) => self.adopt(query, layer, candidate)?,
@@ -379,6 +384,14 @@ impl Resolver {
             observer.warn(format!("{}: {warning}", query.reference));
         }
         self.indexes.store_merged(&merged.bytes)
+    }
+}
+
+/// Puts what is wrong with the local index before why there is no other.
+fn prefixed(problem: Option<String>, reason: String) -> String {
+    match problem {
+        Some(problem) => format!("{problem}; {reason}"),
+        None => reason,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `brisk index build` and `brisk index push`.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::cache::durable;
 use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
+use crate::cli::output::line;
 use crate::cli::service::absolute;
 use crate::daemon::config::{ByteSize, Config};
 use crate::daemon::query::Queries;
@@ -72,7 +73,11 @@ pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), C
     let query = query(global, &arguments.image, &arguments.what)?;
     let layers = with_image(global, &query, options, false)?;
     for layer in &layers {
-        println!("{} {}", layer.descriptor.digest, layer.index.digest());
+        line(format_args!(
+            "{} {}",
+            layer.descriptor.digest,
+            layer.index.digest()
+        ))?;
     }
     Ok(())
 }
@@ -116,10 +121,10 @@ fn with_image(
             } else {
                 "attached"
             };
-            println!(
+            line(format_args!(
                 "{state} {} to {}: {} layers, {} bytes",
                 published.artifact, query.reference, published.layers, published.size
-            );
+            ))?;
         }
         Ok(layers)
     })
@@ -155,10 +160,22 @@ fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Resu
             file.display()
         );
     }
-    durable::write_file(&output, &built.bytes)
+    write_output(&output, &built.bytes)
         .map_err(|error| CliError::new(format!("writing {}: {error}", output.display())))?;
-    println!("{} {}", built.layer_digest, output.display());
+    line(format_args!("{} {}", built.layer_digest, output.display()))?;
     Ok(())
+}
+
+/// Writes an index: a regular file is replaced as a whole, what a symlink names is the file that
+/// is meant, and a device or pipe is written to.
+fn write_output(output: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let target = std::fs::canonicalize(output).unwrap_or_else(|_| output.to_path_buf());
+    match std::fs::metadata(&target) {
+        Ok(metadata) if !metadata.is_file() => {
+            File::options().write(true).open(&target)?.write_all(bytes)
+        }
+        _ => durable::write_file(&target, bytes),
+    }
 }
 
 /// Indexes a layer file.

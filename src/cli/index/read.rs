@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::error::{CliError, because};
 use crate::cli::index::build::index_file;
 use crate::cli::index::layer::{IndexedFile, open_index};
-use crate::cli::output::print_json;
+use crate::cli::output::{line, print_json};
 use crate::indexer::IndexOptions;
 
 /// What `index inspect` takes.
@@ -81,10 +81,10 @@ pub fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
 pub fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
     let index = open_index(&arguments.index)?;
     let Some(layer) = &arguments.layer else {
-        println!(
+        line(format_args!(
             "{}: sound; without its layer, its truth is not checked",
             index.digest()
-        );
+        ))?;
         return Ok(());
     };
     let built = index_file(layer, IndexOptions::default())?;
@@ -119,7 +119,11 @@ pub fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
         ))
         .hint("build it again with `brisk index build`"));
     }
-    println!("{}: true to {}", index.digest(), own.layer_digest());
+    line(format_args!(
+        "{}: true to {}",
+        index.digest(),
+        own.layer_digest()
+    ))?;
     Ok(())
 }
 

@@ -91,15 +91,19 @@ impl Holders {
 
     /// Takes away what is still mounted for a mount that nobody holds any more.
     fn unmount(&self, id: &MountId) {
-        let place = fs::read(self.place(id)).map(|bytes| PathBuf::from(OsString::from_vec(bytes)));
-        let tree = self.mounts.join(&id.0).join("tree");
-        for directory in [Some(tree), place.ok()].into_iter().flatten() {
-            // A live file system of somebody else's at the same place answers a stat.
-            let is_dead = fs::symlink_metadata(&directory)
-                .is_err_and(|error| error.raw_os_error() == Some(nix::libc::ENOTCONN));
-            if is_dead {
-                let _ = nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH);
-            }
+        let detach = |directory: &Path| {
+            let _ = nix::mount::umount2(directory, nix::mount::MntFlags::MNT_DETACH);
+        };
+        // Nobody else mounts there.
+        detach(&self.mounts.join(&id.0).join("tree"));
+        let Ok(place) = fs::read(self.place(id)) else {
+            return;
+        };
+        // Somebody else may have mounted there since. Only statfs always asks the server: what
+        // stat says of a dead mount may come from the kernel's cache.
+        let place = PathBuf::from(OsString::from_vec(place));
+        if nix::sys::statfs::statfs(&place).err() == Some(nix::errno::Errno::ENOTCONN) {
+            detach(&place);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Indexes that cannot be used never stop a start.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
+use crate::support::images;
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::support::{done, text};
@@ -88,4 +90,56 @@ fn files_that_are_no_index_are_refused() {
             assert!(failed.err.contains("hint:"), "{verb}: {failed:?}");
         }
     }
+}
+
+#[test]
+fn an_unreadable_local_index_is_named() {
+    let node = Node::new();
+    let image = format!("oci:{}:latest", images::layout("zoo").display());
+    node.brisk(&["index", "build", &image]);
+    let index = fs::read_dir(node.root().join("indexes/trusted"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "index"))
+        .unwrap();
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[0] ^= 0xff;
+    fs::write(&index, bytes).unwrap();
+
+    let inspected = node.inspect(&image);
+    let named = inspected["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|layer| layer["reason"].as_str())
+        .any(|reason| reason.contains(index.to_str().unwrap()));
+    assert!(named, "{inspected:#}");
+    let run = done(&node.command(["run", "--rm", &image]));
+    assert_eq!((run.code, run.out.as_str()), (0, "READY zoo\n"), "{run:?}");
+    assert!(run.err.contains(index.to_str().unwrap()), "{run:?}");
+}
+
+#[test]
+fn an_index_is_written_through_devices_and_links() {
+    let node = Node::new();
+    let blobs = images::layout("zoo").join("blobs/sha256");
+    let layer = fs::read_dir(blobs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    let (link, target) = (node.path("link"), node.path("target"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    fs::write(&target, b"old").unwrap();
+    let device = node.path("device");
+    let null = nix::sys::stat::makedev(1, 3);
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::sys::stat::mknod(&device, nix::sys::stat::SFlag::S_IFCHR, mode, null).unwrap();
+    for output in [&link, &device] {
+        let layer = layer.to_str().unwrap();
+        node.brisk(&["index", "build", layer, "-o", output.to_str().unwrap()]);
+    }
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read(&target).unwrap().starts_with(b"BRISKIDX"));
+    assert!(fs::metadata(&device).unwrap().file_type().is_char_device());
 }

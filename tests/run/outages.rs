@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::images;
 use crate::support::lab::Lab;
+use crate::support::node::mounts_below;
 use crate::support::registry::until;
 
 #[test]
@@ -42,4 +43,49 @@ fn a_killed_service_costs_a_container_nothing() {
         "{status:#}"
     );
     assert_eq!(lab.brisk(&["rm", "reader"]).code, 0);
+}
+
+#[test]
+fn what_service_and_keeper_left_together_is_cleared_away() {
+    let lab = Lab::new("zoo");
+    lab.detached(&["--name", "held", "--background", "off"], "sleep 1000");
+    let mounted = lab.node.mount(&["--background", "off", &lab.image], "user");
+    let keeper = lab.node.keeper().unwrap();
+    for pid in [lab.node.service(), keeper] {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    until("the end of the mount", Duration::from_secs(10), || {
+        std::fs::read_dir(&mounted).is_err()
+    });
+
+    // The next service finds both dead mounts and takes them away.
+    assert_eq!(lab.run(&[], &["true"]).code, 0);
+    assert!(std::fs::read_dir(&mounted).unwrap().next().is_none());
+    assert_eq!(lab.brisk(&["rm", "-f", "held"]).code, 0);
+    let mounts = lab.node.root().join("mounts");
+    until("the end of all mounts", Duration::from_secs(10), || {
+        mounts_below(&mounts).is_empty()
+    });
+}
+
+#[test]
+fn a_mount_that_was_taken_away_is_not_shared() {
+    let lab = Lab::new("zoo");
+    lab.detached(&["--name", "held"], "sleep 1000");
+    for mount in mounts_below(&lab.node.root().join("mounts")) {
+        nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+    assert_eq!(lab.run(&[], &["echo", "fresh"]).out, "fresh\n");
+    assert_eq!(lab.brisk(&["exec", "held", "echo", "still"]).out, "still\n");
+    assert_eq!(lab.brisk(&["rm", "-f", "held"]).code, 0);
+}
+
+#[test]
+fn exec_starts_the_service_that_was_stopped() {
+    let lab = Lab::new("zoo");
+    lab.detached(&["--name", "held", "--background", "off"], "sleep 1000");
+    lab.node.brisk(&["service-stop"]);
+    let seen = lab.brisk(&["exec", "held", "cat", "/zoo/small"]);
+    assert_eq!((seen.code, seen.out.as_str()), (0, "small\n"), "{seen:?}");
+    assert_eq!(lab.brisk(&["rm", "-f", "held"]).code, 0);
 }

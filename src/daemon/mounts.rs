@@ -223,11 +223,12 @@ impl MountBook {
 
     /// Called by a serving thread whose mount is no more.
     fn ended(&self, id: &MountId) {
-        let active = self.lock().remove(id);
         let _ = self.keeper().forget(id);
-        if active.is_some() {
-            self.holders.remove(id);
-        }
+        // Before it leaves the book: who waits for that finds everything cleared away.
+        self.holders.remove(id);
+        let active = self.lock().remove(id);
+        // Closing its layers takes its time, and needs no lock.
+        drop(active);
         tracing::info!(id = id.0, "mount ended");
     }
 
@@ -285,6 +286,13 @@ impl MountBook {
                 hint: Some("`brisk status` lists the mounts".to_owned()),
             })?;
         active.serving.unmount().map_err(|e| failure(&e, None))
+    }
+
+    /// True where the book has a mount at that directory.
+    pub fn has(&self, directory: &Path) -> bool {
+        self.lock()
+            .values()
+            .any(|active| active.serving.record().directory == directory)
     }
 
     /// Ends every mount.

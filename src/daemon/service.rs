@@ -35,6 +35,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// what is left is the kernel's closing of its files.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long `umount` waits until everything of the mount is cleared away.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
+
 /// The service of one root.
 pub struct Service {
     config: Config,
@@ -157,6 +160,11 @@ impl Service {
             }
             Request::Unmount { directory } => {
                 self.mounts.unmount(&directory)?;
+                // What still has the tree open keeps it: that is not waited for.
+                let limit = Instant::now() + UNMOUNT_LIMIT;
+                while self.mounts.has(&directory) && Instant::now() < limit {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 Ok(Outcome::Nothing)
             }
             Request::Inspect { image } => self.inspect(&image, &observer).await,

@@ -42,7 +42,8 @@ pub(crate) fn plan(
         if at >= end || first >= end {
             break;
         }
-        if behind <= at {
+        // An empty extent gives nothing, wherever it is said to be.
+        if behind <= at || behind <= first {
             continue;
         }
         if first > at {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::registry::RegistryError;
+use brisk_registry::RegistryError;
 
 /// Why bytes of a blob could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::watch;
 
-use super::{Blob, BlobError, check_range};
+use crate::{Blob, BlobError, check_range};
 
 /// What goes wrong with one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It fails with an error that may pass.
     Error,
     /// It fails for good.
@@ -32,7 +32,7 @@ pub(crate) enum Fault {
 /// A blob in memory with faults. The faults in the queue hit one read each; the standing fault
 /// hits every read that no queued one hits.
 #[derive(Debug)]
-pub(crate) struct FaultyBlob {
+pub struct FaultyBlob {
     content: Bytes,
     queue: Mutex<VecDeque<Fault>>,
     standing: watch::Sender<Option<Fault>>,
@@ -40,7 +40,8 @@ pub(crate) struct FaultyBlob {
 }
 
 impl FaultyBlob {
-    pub(crate) fn new(content: impl Into<Bytes>) -> FaultyBlob {
+    /// A blob of these bytes, without faults yet.
+    pub fn new(content: impl Into<Bytes>) -> FaultyBlob {
         FaultyBlob {
             content: content.into(),
             queue: Mutex::default(),
@@ -50,7 +51,7 @@ impl FaultyBlob {
     }
 
     /// The next reads fail like this, one each.
-    pub(crate) fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -58,12 +59,12 @@ impl FaultyBlob {
     }
 
     /// From now on every read fails like this; `None` lifts it and wakes hanging reads.
-    pub(crate) fn stand(&self, fault: Option<Fault>) {
+    pub fn stand(&self, fault: Option<Fault>) {
         self.standing.send_replace(fault);
     }
 
     /// Ranges read so far, failed reads included.
-    pub(crate) fn reads(&self) -> Vec<Range<u64>> {
+    pub fn reads(&self) -> Vec<Range<u64>> {
         self.reads
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -95,7 +95,7 @@ impl Blob for FileBlob {
 #[cfg(test)]
 mod tests {
     use super::FileBlob;
-    use crate::blob::{Blob, BlobError};
+    use crate::{Blob, BlobError};
     use futures_util::TryStreamExt;
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use crate::registry::{BlobRef, Client, Repository};
+use brisk_registry::{BlobRef, Client, Repository};
 
 use super::{Blob, BlobError, Timed, check_range};
 

@@ -206,7 +206,7 @@ impl LeafTable {
 #[cfg(test)]
 mod tests {
     use super::{Claim, LeafTable};
-    use crate::cache::presence::Presence;
+    use crate::presence::Presence;
     use index_format::LEAF_SIZE;
 
     fn table() -> LeafTable {

@@ -1,9 +1,9 @@
 //! What a verb fails with: words, a remedy and an exit code.
 
-use crate::container::ContainerError;
 use crate::daemon::client::ClientError;
 use crate::daemon::control::Failure;
-use crate::mount::error::describe;
+use brisk_container::ContainerError;
+use brisk_mount::error::describe;
 use std::fmt;
 
 /// Exit code of the verbs whose exit code is not a program's.

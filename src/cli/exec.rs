@@ -2,11 +2,11 @@
 
 use super::error::CliError;
 use super::global::GlobalOptions;
-use crate::container::execute::{Attachment, execute};
-use crate::container::spec::ExecOptions;
-use crate::container::spec::environment::parse_variable;
-use crate::container::terminal::window_size;
-use crate::container::{ContainerError, Store};
+use brisk_container::execute::{Attachment, execute};
+use brisk_container::spec::ExecOptions;
+use brisk_container::spec::environment::parse_variable;
+use brisk_container::terminal::window_size;
+use brisk_container::{ContainerError, Store};
 
 /// Options of `brisk exec`.
 #[derive(Clone, Debug, clap::Args)]

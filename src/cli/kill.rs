@@ -3,8 +3,8 @@
 use super::error::CliError;
 use super::global::GlobalOptions;
 use super::several::for_each;
-use crate::container::signal::parse_signal;
-use crate::container::{ContainerError, Store, stop};
+use brisk_container::signal::parse_signal;
+use brisk_container::{ContainerError, Store, stop};
 
 /// Options of `brisk kill`.
 #[derive(Clone, Debug, clap::Args)]

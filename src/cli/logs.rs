@@ -2,9 +2,9 @@
 
 use super::error::CliError;
 use super::global::GlobalOptions;
-use crate::container::log::{LogReader, Output, Stream};
-use crate::container::process::timespec;
-use crate::container::{ContainerError, Store};
+use brisk_container::log::{LogReader, Output, Stream};
+use brisk_container::process::timespec;
+use brisk_container::{ContainerError, Store};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 

@@ -31,8 +31,8 @@ use clap_complete::Shell;
 use crate::cli::error::{CliError, EXIT_FAILED, because};
 use crate::cli::global::{GlobalOptions, LogFormat};
 use crate::cli::provider::ServiceImages;
-use crate::container::error::EXIT_BRISK_FAILED;
 use crate::daemon::config::Config;
+use brisk_container::error::EXIT_BRISK_FAILED;
 
 /// Starts containers before their image has arrived
 #[derive(Parser, Debug)]

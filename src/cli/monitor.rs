@@ -1,9 +1,9 @@
 //! `brisk monitor`, hidden: the process that looks after one container.
 
 use super::error::CliError;
-use crate::container::ImageProvider;
-use crate::container::monitor;
 use crate::daemon::control::Background;
+use brisk_container::ImageProvider;
+use brisk_container::monitor;
 
 /// The monitor is told everything else over its standard input.
 #[derive(Clone, Debug, clap::Args)]

@@ -8,10 +8,10 @@ use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::{absolute_layout, docker_config};
 use crate::cli::progress::ProgressLine;
 use crate::cli::service::client;
-use crate::container::id::ContainerId;
-use crate::container::image::{AcquiredImage, ImageError, ImageProvider, ImageRequest};
 use crate::daemon::client::ClientError;
 use crate::daemon::control::{self, Background, Outcome, Request};
+use brisk_container::id::ContainerId;
+use brisk_container::image::{AcquiredImage, ImageError, ImageProvider, ImageRequest};
 
 /// Gets images from the mount service, starting it where none runs.
 pub struct ServiceImages {

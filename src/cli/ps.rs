@@ -3,9 +3,9 @@
 use super::error::CliError;
 use super::global::GlobalOptions;
 use super::table::render;
-use crate::container::store::{Container, Record, Status, unix_ms};
-use crate::container::timestamp::{rfc3339, span_in_words};
-use crate::container::{ContainerError, Store};
+use brisk_container::store::{Container, Record, Status, unix_ms};
+use brisk_container::timestamp::{rfc3339, span_in_words};
+use brisk_container::{ContainerError, Store};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -3,8 +3,8 @@
 use super::error::CliError;
 use super::global::GlobalOptions;
 use super::several::for_each;
-use crate::container::store::{Container, Status};
-use crate::container::{ContainerError, ImageProvider, Store, cleanup, stop};
+use brisk_container::store::{Container, Status};
+use brisk_container::{ContainerError, ImageProvider, Store, cleanup, stop};
 
 /// Options of `brisk rm`.
 #[derive(Clone, Debug, clap::Args)]

@@ -2,15 +2,15 @@
 
 use super::error::CliError;
 use super::global::GlobalOptions;
-use crate::container::attach::attach;
-use crate::container::launch::{MonitorCommand, launch};
-use crate::container::options::{Limits, Network, RunOptions};
-use crate::container::spec::environment::{MAX_ENV_FILE_BYTES, parse_file, parse_variable};
-use crate::container::spec::resources;
-use crate::container::spec::volumes::{Volume, parse_tmpfs, parse_volume};
-use crate::container::terminal::window_size;
-use crate::container::{ContainerError, runtime, signal, size};
 use crate::daemon::control::Background;
+use brisk_container::attach::attach;
+use brisk_container::launch::{MonitorCommand, launch};
+use brisk_container::options::{Limits, Network, RunOptions};
+use brisk_container::spec::environment::{MAX_ENV_FILE_BYTES, parse_file, parse_variable};
+use brisk_container::spec::resources;
+use brisk_container::spec::volumes::{Volume, parse_tmpfs, parse_volume};
+use brisk_container::terminal::window_size;
+use brisk_container::{ContainerError, runtime, signal, size};
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

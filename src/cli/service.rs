@@ -10,7 +10,7 @@ use crate::daemon::client::Client;
 use crate::daemon::config::Config;
 use crate::daemon::control::{Outcome, Request};
 use crate::daemon::process;
-use crate::mount::{Commands, keeper};
+use brisk_mount::{Commands, keeper};
 
 /// Arguments of the hidden verbs.
 #[derive(Args, Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Verbs that take several containers: each is tried, each failure is told.
 
 use super::error::CliError;
-use crate::container::ContainerError;
+use brisk_container::ContainerError;
 use std::io::Write;
 
 /// Does `work` for each name and prints its result. The last failure is the verb's; those

@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::global::GlobalOptions;
 use super::several::for_each;
-use crate::container::{Store, stop};
+use brisk_container::{Store, stop};
 use std::time::Duration;
 
 /// Options of `brisk stop`.

@@ -3,8 +3,8 @@
 use super::error::CliError;
 use super::global::GlobalOptions;
 use super::several::for_each;
-use crate::container::store::Status;
-use crate::container::{ContainerError, Store};
+use brisk_container::store::Status;
+use brisk_container::{ContainerError, Store};
 
 /// Printed for a container whose exit code nobody saw (a reboot, a killed monitor).
 const UNKNOWN_CODE: u8 = 255;

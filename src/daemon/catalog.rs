@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use index_format::Digest;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::cache::{Cache, LayerKey};
 use crate::daemon::control::{Failure, ImageRow, Outcome};
 use crate::daemon::mounts::MountBook;
 use crate::daemon::query::{failure, image_failure};
-use crate::image::index_store::IndexStore;
-use crate::image::store::{ImageRecord, ImageStore};
-use crate::registry::Source;
+use brisk_cache::{Cache, LayerKey};
+use brisk_image::index_store::IndexStore;
+use brisk_image::store::{ImageRecord, ImageStore};
+use brisk_registry::Source;
 
 /// The images of a root.
 pub struct Catalog {

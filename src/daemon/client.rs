@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::daemon::control::{Answer, Failure, LINE_LIMIT, Outcome, Request, SOCKET};
-use crate::mount::message::KeeperPaths;
-use crate::mount::socket::SocketDirectory;
+use brisk_mount::message::KeeperPaths;
+use brisk_mount::socket::SocketDirectory;
 
 /// A service that does not listen within this time did not start.
 const START_LIMIT: Duration = Duration::from_secs(20);

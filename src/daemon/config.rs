@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::daemon::control::Background;
-use crate::image::trust::Policy;
+use brisk_image::trust::Policy;
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/brisk/config.toml";

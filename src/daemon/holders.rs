@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::mount::MountId;
+use brisk_mount::MountId;
 
 /// The mount directories below one root.
 #[derive(Clone, Debug)]

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use index_format::{Limits, SectionId};
 
-use crate::cache::{Cache, LayerKey, Scope};
 use crate::daemon::config;
 use crate::daemon::control::{Background, Failure, IndexInspection, LayerInspection};
 use crate::daemon::mounted::{ImageMount, MountedLayer};
 use crate::daemon::promotion::Promotion;
 use crate::daemon::query::{Queries, failure, image_failure};
-use crate::image::document::LayerDescriptor;
-use crate::image::index_store::IndexStore;
-use crate::image::query::source_blob;
-use crate::image::store::LayerDecision;
-use crate::image::trust::Trust;
-use crate::image::{Observer, Query, ResolvedLayer};
-use crate::layer::{
+use brisk_cache::{Cache, LayerKey, Scope};
+use brisk_image::document::LayerDescriptor;
+use brisk_image::index_store::IndexStore;
+use brisk_image::query::source_blob;
+use brisk_image::store::LayerDecision;
+use brisk_image::trust::Trust;
+use brisk_image::{Observer, Query, ResolvedLayer};
+use brisk_layer::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate,
     FetchedCheckpoints, ImageContent, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy,
     Resources,
 };
-use crate::registry::{BlobRef, ImageSource};
+use brisk_registry::{BlobRef, ImageSource};
 
 /// How often a whole fetch tells how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);

@@ -6,10 +6,10 @@ use index_format::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::control::{Background, Failure, ImageRequest};
-use crate::image::ResolvedImage;
-use crate::image::document::{self, LayerDescriptor};
-use crate::image::store::LayerDecision;
-use crate::mount::{MountId, MountRecord};
+use brisk_image::ResolvedImage;
+use brisk_image::document::{self, LayerDescriptor};
+use brisk_image::store::LayerDecision;
+use brisk_mount::{MountId, MountRecord};
 
 /// One layer of a mounted image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use crate::daemon::holders::Holders;
 use crate::daemon::layers::{LayerBook, OpenLayers};
 use crate::daemon::mounted::ImageMount;
 use crate::daemon::query::failure;
-use crate::image::ResolvedImage;
-use crate::image::index_store::IndexStore;
-use crate::mount::{Commands, HeldMount, KeeperLink, MountError, MountId, MountRecord, Serving};
+use brisk_image::ResolvedImage;
+use brisk_image::index_store::IndexStore;
+use brisk_mount::{Commands, HeldMount, KeeperLink, MountError, MountId, MountRecord, Serving};
 
 /// A served mount with what it reads from.
 struct Active {

@@ -13,8 +13,8 @@ use crate::daemon::config::Config;
 use crate::daemon::control::SOCKET;
 use crate::daemon::server;
 use crate::daemon::service::{Service, StartError};
-use crate::mount::Commands;
-use crate::mount::socket::SocketDirectory;
+use brisk_mount::Commands;
+use brisk_mount::socket::SocketDirectory;
 
 /// How often the service looks after the keeper and whether it is still needed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);

@@ -3,11 +3,11 @@
 
 use std::io::{self, Read};
 
-use crate::cache::{Cache, LayerKey, Scope};
-use crate::image::index_store::IndexStore;
-use crate::image::store::ImageStore;
-use crate::indexer::closing::verify_tree;
-use crate::layer::{Closing, Layer, OnClosing};
+use brisk_cache::{Cache, LayerKey, Scope};
+use brisk_image::index_store::IndexStore;
+use brisk_image::store::ImageStore;
+use brisk_indexer::closing::verify_tree;
+use brisk_layer::{Closing, Layer, OnClosing};
 
 /// Bytes of the local copy read at a time.
 const STEP: u64 = 1 << 20;

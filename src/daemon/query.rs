@@ -7,10 +7,10 @@ use std::sync::Mutex;
 
 use crate::daemon::config::Config;
 use crate::daemon::control::{Failure, ImageRequest};
-use crate::image::platform::Platform;
-use crate::image::trust::Policy;
-use crate::image::{ImageError, Query};
-use crate::registry::{Client, ClientConfig, CredentialSource, ImageSource, Source};
+use brisk_image::platform::Platform;
+use brisk_image::trust::Policy;
+use brisk_image::{ImageError, Query};
+use brisk_registry::{Client, ClientConfig, CredentialSource, ImageSource, Source};
 
 /// What tells registry clients apart: connections, tokens and redirects are shared among
 /// requests with the same of it.
@@ -40,7 +40,7 @@ impl Queries {
         let platform = match &image.platform {
             Some(text) => text
                 .parse()
-                .map_err(|e: crate::image::platform::PlatformError| failure(&e, None))?,
+                .map_err(|e: brisk_image::platform::PlatformError| failure(&e, None))?,
             None => Platform::host(),
         };
         let mut plain: BTreeSet<String> = self.config.registry.plain_http.iter().cloned().collect();
@@ -100,7 +100,7 @@ impl Queries {
 /// An error in the words of the control protocol.
 pub fn failure(error: &dyn std::error::Error, hint: Option<String>) -> Failure {
     Failure {
-        message: crate::mount::error::describe(error),
+        message: brisk_mount::error::describe(error),
         hint,
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::daemon::control::{Answer, Failure, LINE_LIMIT, Progress, Request, SOCKET};
 use crate::daemon::service::Service;
-use crate::image::Observer;
-use crate::mount::socket::SocketDirectory;
+use brisk_image::Observer;
+use brisk_mount::socket::SocketDirectory;
 
 /// Lines of progress that wait for a slow client; more are dropped, never waited for.
 const EVENT_QUEUE: usize = 64;

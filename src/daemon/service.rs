@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::cache::{Budget, Cache, CacheError};
 use crate::daemon::catalog::Catalog;
 use crate::daemon::config::Config;
 use crate::daemon::control::{
@@ -20,12 +19,13 @@ use crate::daemon::mounted::ImageMount;
 use crate::daemon::mounts::{MountBook, Place, Wanted};
 use crate::daemon::promotion::Promotion;
 use crate::daemon::query::{Queries, failure, image_failure};
-use crate::image::index_store::IndexStore;
-use crate::image::pull::Puller;
-use crate::image::store::ImageStore;
-use crate::image::{Observer, ResolvedImage, Resolver};
-use crate::layer::{Cause, Resources};
-use crate::mount::{Commands, MountError};
+use brisk_cache::{Budget, Cache, CacheError};
+use brisk_image::index_store::IndexStore;
+use brisk_image::pull::Puller;
+use brisk_image::store::ImageStore;
+use brisk_image::{Observer, ResolvedImage, Resolver};
+use brisk_layer::{Cause, Resources};
+use brisk_mount::{Commands, MountError};
 
 /// A service without mounts and clients ends after this time: long enough for the next command
 /// of a script, short enough to leave nothing running.
@@ -60,7 +60,7 @@ pub struct Service {
 pub enum StartError {
     /// The cache cannot be opened.
     #[error(transparent)]
-    Cache(#[from] crate::cache::CacheError),
+    Cache(#[from] brisk_cache::CacheError),
     /// The keeper cannot be had.
     #[error(transparent)]
     Mount(#[from] MountError),

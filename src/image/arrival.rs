@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::blob::Blob;
-use crate::image::document::LayerDescriptor;
-use crate::image::error::ImageError;
-use crate::indexer::{BuiltIndex, IndexOptions, LayerIndexer, StreamSink};
+use crate::document::LayerDescriptor;
+use crate::error::ImageError;
+use brisk_blob::Blob;
+use brisk_indexer::{BuiltIndex, IndexOptions, LayerIndexer, StreamSink};
 
 /// Bytes asked for at a time. At 100 Mbit/s and 30 ms a range of this size keeps the link for
 /// ten round trips, so that the next ones are under way long before it ends.

@@ -10,7 +10,7 @@ use index_format::wire::WireIndex;
 use index_format::{Digest, SectionId};
 use serde::{Deserialize, Serialize};
 
-use crate::image::error::ImageError;
+use crate::error::ImageError;
 
 /// Artifact type of an index artifact.
 pub const ARTIFACT_TYPE: &str = "application/vnd.brisk.index.v1";

@@ -4,11 +4,11 @@
 use index_format::wire;
 use index_format::{Digest, Index, IndexKind, Limits, SectionId};
 
-use crate::codec::MAX_CHUNK_LENGTH;
-use crate::image::artifact::{self, LayerParts, Table};
-use crate::image::document::LayerDescriptor;
-use crate::image::store::ArtifactPlace;
-use crate::registry::{BlobRef, Descriptor, ImageSource};
+use crate::artifact::{self, LayerParts, Table};
+use crate::document::LayerDescriptor;
+use crate::store::ArtifactPlace;
+use brisk_codec::MAX_CHUNK_LENGTH;
+use brisk_registry::{BlobRef, Descriptor, ImageSource};
 
 /// Most artifacts of one image that are looked at: whoever can push there could attach any
 /// number, and each costs a range request.

@@ -3,8 +3,8 @@
 use index_format::{Compression, Digest};
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 
-use crate::image::error::ImageError;
-use crate::image::platform::Platform;
+use crate::error::ImageError;
+use crate::platform::Platform;
 
 /// Most layers an image may have: overlayfs and containerd stop at 128 as well.
 pub const LAYER_LIMIT: usize = 128;

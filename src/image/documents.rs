@@ -4,11 +4,11 @@ use bytes::Bytes;
 use index_format::Digest;
 use oci_spec::image::ImageConfiguration;
 
-use crate::image::document::{self, LayerDescriptor, ManifestDocument};
-use crate::image::error::ImageError;
-use crate::image::query::Query;
-use crate::image::store::ImageStore;
-use crate::registry::BlobRef;
+use crate::document::{self, LayerDescriptor, ManifestDocument};
+use crate::error::ImageError;
+use crate::query::Query;
+use crate::store::ImageStore;
+use brisk_registry::BlobRef;
 
 /// Manifest and config, before any layer is looked at.
 pub struct Documents {

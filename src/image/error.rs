@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use index_format::Digest;
 
-use crate::blob::BlobError;
-use crate::cache::CacheError;
-use crate::image::platform::PlatformError;
-use crate::indexer::IndexerError;
-use crate::registry::RegistryError;
+use crate::platform::PlatformError;
+use brisk_blob::BlobError;
+use brisk_cache::CacheError;
+use brisk_indexer::IndexerError;
+use brisk_registry::RegistryError;
 
 /// Errors of the image floor.
 #[derive(Debug, thiserror::Error)]

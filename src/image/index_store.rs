@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use index_format::{Digest, Index, SectionId};
 use sys::map::MappedFile;
 
-use crate::cache::durable;
-use crate::cache::{LayerKey, Scope};
-use crate::image::error::{ImageError, on_file};
+use crate::error::{ImageError, on_file};
+use brisk_cache::durable;
+use brisk_cache::{LayerKey, Scope};
 
 /// The indexes below one root.
 #[derive(Clone, Debug)]

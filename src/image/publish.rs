@@ -3,17 +3,17 @@
 use bytes::Bytes;
 use index_format::{Digest, Index, wire};
 
-use crate::cache::LayerKey;
-use crate::image::arrival::{Arrivals, OnBytes};
-use crate::image::artifact::{self, ARTIFACT_TYPE, EMPTY_CONFIG};
-use crate::image::document::LayerDescriptor;
-use crate::image::documents::{self, Documents};
-use crate::image::error::ImageError;
-use crate::image::index_store::IndexStore;
-use crate::image::query::{Query, source_blob};
-use crate::image::store::ImageStore;
-use crate::indexer::{Discard, IndexOptions};
-use crate::registry::{BlobRef, ImageSource};
+use crate::arrival::{Arrivals, OnBytes};
+use crate::artifact::{self, ARTIFACT_TYPE, EMPTY_CONFIG};
+use crate::document::LayerDescriptor;
+use crate::documents::{self, Documents};
+use crate::error::ImageError;
+use crate::index_store::IndexStore;
+use crate::query::{Query, source_blob};
+use crate::store::ImageStore;
+use brisk_cache::LayerKey;
+use brisk_indexer::{Discard, IndexOptions};
+use brisk_registry::{BlobRef, ImageSource};
 
 /// Builds and publishes indexes; what it builds is kept as trusted below the root.
 pub struct Publisher {

@@ -4,15 +4,15 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::blob::Blob;
-use crate::cache::{Cache, LayerKey, LayerWriter};
-use crate::image::arrival::Arrivals;
-use crate::image::document::LayerDescriptor;
-use crate::image::error::ImageError;
-use crate::image::index_store::IndexStore;
-use crate::indexer::{IndexOptions, StreamSink};
+use crate::arrival::Arrivals;
+use crate::document::LayerDescriptor;
+use crate::error::ImageError;
+use crate::index_store::IndexStore;
+use brisk_blob::Blob;
+use brisk_cache::{Cache, LayerKey, LayerWriter};
+use brisk_indexer::{IndexOptions, StreamSink};
 
-pub use crate::image::arrival::OnBytes;
+pub use crate::arrival::OnBytes;
 
 /// Pulls layers whole.
 #[derive(Clone)]

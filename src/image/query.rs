@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::blob::{Blob, FileBlob, RemoteBlob};
-use crate::image::error::ImageError;
-use crate::image::platform::Platform;
-use crate::image::trust::Policy;
-use crate::registry::{BlobRef, ImageSource};
+use crate::error::ImageError;
+use crate::platform::Platform;
+use crate::trust::Policy;
+use brisk_blob::{Blob, FileBlob, RemoteBlob};
+use brisk_registry::{BlobRef, ImageSource};
 
 /// One image to be resolved.
 #[derive(Clone)]

@@ -6,18 +6,18 @@ use futures_util::future::try_join_all;
 use index_format::{Digest, Index, Limits};
 use oci_spec::image::ImageConfiguration;
 
-use crate::cache::{LayerKey, Scope};
-use crate::image::artifact;
-use crate::image::candidate::{self, Candidate};
-use crate::image::document::{self, LayerDescriptor};
-use crate::image::documents::{self, Documents};
-use crate::image::error::ImageError;
-use crate::image::index_store::IndexStore;
-use crate::image::pull::{OnBytes, Puller};
-use crate::image::query::{Query, source_blob};
-use crate::image::store::{ImageRecord, ImageStore, LayerDecision};
-use crate::image::trust::{Policy, Source};
-use crate::registry::{BlobRef, Descriptor};
+use crate::artifact;
+use crate::candidate::{self, Candidate};
+use crate::document::{self, LayerDescriptor};
+use crate::documents::{self, Documents};
+use crate::error::ImageError;
+use crate::index_store::IndexStore;
+use crate::pull::{OnBytes, Puller};
+use crate::query::{Query, source_blob};
+use crate::store::{ImageRecord, ImageStore, LayerDecision};
+use crate::trust::{Policy, Source};
+use brisk_cache::{LayerKey, Scope};
+use brisk_registry::{BlobRef, Descriptor};
 
 /// What resolving an image needs of its root.
 #[derive(Clone)]

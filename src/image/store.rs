@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use index_format::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{LayerKey, Scope, durable};
-use crate::image::error::{ImageError, on_file};
-use crate::image::trust::{Policy, Source};
+use crate::error::{ImageError, on_file};
+use crate::trust::{Policy, Source};
+use brisk_cache::{LayerKey, Scope, durable};
 
 /// Where a layer's index came from and who may use it, as it was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

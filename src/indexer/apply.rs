@@ -7,9 +7,9 @@ use index_format::{
     Device, Extent, FileOffset, Node, NodeContent, NodeId, StreamOffset, Timestamp, Tree,
 };
 
-use crate::indexer::error::IndexerError;
-use crate::indexer::tar::{DataExtent, Entry, EntryKind, Warning};
-use crate::indexer::warnings::Warnings;
+use crate::error::IndexerError;
+use crate::tar::{DataExtent, Entry, EntryKind, Warning};
+use crate::warnings::Warnings;
 
 /// A name that begins so removes the rest of it from the layers below (image specification,
 /// "Whiteouts").

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use index_format::{Compression, Digest, Features, LayerParts, NewChunk, write};
 
-use crate::codec::{self, CodecError, Scan, ScanOptions, ScannedChunk, Scanner, StreamOnly};
-use crate::indexer::error::IndexerError;
-use crate::indexer::hashing::{BLOCK_SIZE, Block, Hashers};
-use crate::indexer::headers::MAX_HEADERS;
-use crate::indexer::pass::StreamPass;
-use crate::indexer::sink::StreamSink;
-use crate::indexer::tar::TarLimits;
-use crate::indexer::warnings::Warnings;
+use crate::error::IndexerError;
+use crate::hashing::{BLOCK_SIZE, Block, Hashers};
+use crate::headers::MAX_HEADERS;
+use crate::pass::StreamPass;
+use crate::sink::StreamSink;
+use crate::tar::TarLimits;
+use crate::warnings::Warnings;
+use brisk_codec::{self, CodecError, Scan, ScanOptions, ScannedChunk, Scanner, StreamOnly};
 
 /// Chunk size of gzip layers in bytes of the stream: checkpoints then cost 0.6 % of the layer, and
 /// a 64 KiB read some 1.0 ms and 160 KiB from the wire. Chosen by what the start of an application
@@ -43,7 +43,7 @@ pub struct IndexOptions {
     /// A stream longer than this many bytes is refused.
     pub max_stream_size: u64,
     /// Largest headers section that is kept, in bytes; 0 keeps none. See
-    /// [`crate::indexer::headers`].
+    /// [`crate::headers`].
     pub max_headers: usize,
     /// See [`MAX_INODES`].
     pub max_inodes: u32,
@@ -117,7 +117,7 @@ impl LayerIndexer {
         };
         Ok(Self {
             compression,
-            scanner: codec::scanner(compression, scan),
+            scanner: brisk_codec::scanner(compression, scan),
             compressed: Vec::with_capacity(BLOCK_SIZE),
             pass: StreamPass::start(options.tar, options.max_inodes, options.max_headers)?,
             failed: false,

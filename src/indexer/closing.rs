@@ -15,13 +15,13 @@ use index_format::{
     StreamOffset, write,
 };
 
-use crate::codec::{ChunkSource, History, decode_chunk};
-use crate::indexer::builder::MAX_INODES;
-use crate::indexer::closing::compare::compare_trees;
-use crate::indexer::error::IndexerError;
-use crate::indexer::hashing::BLOCK_SIZE;
-use crate::indexer::pass::{Passed, StreamPass};
-use crate::indexer::tar::TarLimits;
+use crate::builder::MAX_INODES;
+use crate::closing::compare::compare_trees;
+use crate::error::IndexerError;
+use crate::hashing::BLOCK_SIZE;
+use crate::pass::{Passed, StreamPass};
+use crate::tar::TarLimits;
+use brisk_codec::{ChunkSource, History, decode_chunk};
 
 /// Differences that are kept; one is enough to poison an index, a few help to see why.
 pub const MAX_DIFFERENCES: usize = 50;

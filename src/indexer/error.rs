@@ -4,8 +4,8 @@ use std::io;
 
 use index_format::{FormatError, TreeError, WriteError};
 
-use crate::codec::CodecError;
-use crate::indexer::tar::TarError;
+use crate::tar::TarError;
+use brisk_codec::CodecError;
 
 /// Why a layer could not be indexed, or an index not be compared.
 #[derive(Debug, thiserror::Error)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use index_format::{Digest, NodeId, Tree};
 
-use crate::indexer::apply::apply;
-use crate::indexer::error::IndexerError;
-use crate::indexer::hashing::{BLOCK_SIZE, Cut, Digests, Hashers};
-use crate::indexer::headers::HeadersWriter;
-use crate::indexer::tar::{Entry, EntryKind, TarLimits, TarReader, Visitor, Warning};
-use crate::indexer::warnings::Warnings;
+use crate::apply::apply;
+use crate::error::IndexerError;
+use crate::hashing::{BLOCK_SIZE, Cut, Digests, Hashers};
+use crate::headers::HeadersWriter;
+use crate::tar::{Entry, EntryKind, TarLimits, TarReader, Visitor, Warning};
+use crate::warnings::Warnings;
 
 /// A pass in progress.
 pub struct StreamPass {

@@ -1,6 +1,6 @@
 //! Oddities of a layer, kept up to a number.
 
-use crate::indexer::tar::Warning;
+use crate::tar::Warning;
 
 /// Warnings kept for one layer. People read a few; a hostile layer could give one per entry.
 pub const MAX_WARNINGS: usize = 100;

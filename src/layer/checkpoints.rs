@@ -11,8 +11,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use index_format::{Chunk, Digest, FormatError, Index, Limits, SectionId, wire};
 
-use crate::blob::{Blob, BlobError};
-use crate::cache::durable;
+use brisk_blob::{Blob, BlobError};
+use brisk_cache::durable;
 
 /// Why the checkpoints could not be had.
 #[derive(Debug, thiserror::Error)]

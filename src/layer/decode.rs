@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use index_format::{Chunk, ChunkFlags, Compression, Digest};
 
-use crate::cache::{NotKept, Priority, Stored};
-use crate::codec::{self, ChunkSource, History};
+use brisk_cache::{NotKept, Priority, Stored};
+use brisk_codec::{self, ChunkSource, History};
 
 use super::checkpoints::Checkpoints;
 use super::decoded::{Decoded, Verdict};
@@ -100,7 +100,7 @@ impl DecodeJob {
             }
             (_, None) => return Err("what precedes it is not known".into()),
         };
-        codec::decode_chunk(compression, &source, history).map_err(|error| error.to_string())
+        brisk_codec::decode_chunk(compression, &source, history).map_err(|error| error.to_string())
     }
 
     /// Verifies a leaf and stores it. One that reaches beyond the run is put together with

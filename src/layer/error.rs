@@ -6,7 +6,7 @@ use std::sync::Arc;
 use index_format::{Digest, FormatError};
 use nix::errno::Errno;
 
-use crate::blob::BlobError;
+use brisk_blob::BlobError;
 
 use super::CheckpointError;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::blob::BlobError;
+use brisk_blob::BlobError;
 
 use super::checkpoints::Checkpoints;
 use super::decode::{self, DecodeJob};

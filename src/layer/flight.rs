@@ -202,7 +202,7 @@ impl Drop for Flight {
 #[cfg(test)]
 mod tests {
     use super::{Flights, Outcome};
-    use crate::layer::plan::{self, Run};
+    use crate::plan::{self, Run};
     use futures_util::FutureExt;
     use index_format::{Chunk, ChunkFlags};
     use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use index_format::{Chunk, FormatError, Index, LEAF_SIZE, StreamOffset};
 
-use crate::codec::MAX_CHUNK_LENGTH;
+use brisk_codec::MAX_CHUNK_LENGTH;
 
 /// Compressed bytes asked for in one demand request, at most, unless a single chunk has more:
 /// a reader waits for all of it.

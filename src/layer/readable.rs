@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use index_format::{Digest, Index};
 use tokio::sync::OnceCell;
 
-use crate::blob::Blob;
-use crate::cache::LayerFile;
+use brisk_blob::Blob;
+use brisk_cache::LayerFile;
 
 use super::checkpoints::Checkpoints;
 use super::closing::ClosingState;

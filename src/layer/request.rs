@@ -10,7 +10,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::blob::{BlobError, Timed};
+use brisk_blob::{BlobError, Timed};
 
 use super::flight::Flight;
 use super::gate::Permit;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::mount::error::MountError;
-use crate::mount::message::{self, FromKeeper, KeeperPaths, ToKeeper};
-use crate::mount::record::{MountId, MountRecord};
-use crate::mount::socket::{self, SocketDirectory};
+use crate::error::MountError;
+use crate::message::{self, FromKeeper, KeeperPaths, ToKeeper};
+use crate::record::{MountId, MountRecord};
+use crate::socket::{self, SocketDirectory};
 
 /// A keeper that does not listen within this time did not start.
 const START_LIMIT: Duration = Duration::from_secs(10);

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use fuse::device::{self, MountOptions};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::mount::error::{MountError, describe};
-use crate::mount::message::{self, FromKeeper, KeeperPaths, ToKeeper};
-use crate::mount::record::{MountId, MountRecord};
-use crate::mount::socket::{self, SocketDirectory};
+use crate::error::{MountError, describe};
+use crate::message::{self, FromKeeper, KeeperPaths, ToKeeper};
+use crate::record::{MountId, MountRecord};
+use crate::socket::{self, SocketDirectory};
 
 /// How long a keeper without mounts waits for its first service, or for the next.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::mount::error::MountError;
-use crate::mount::record::{MountId, MountRecord};
-use crate::mount::socket;
+use crate::error::MountError;
+use crate::record::{MountId, MountRecord};
+use crate::socket;
 
 /// What the service asks of the keeper.
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,10 +6,10 @@ use std::thread::{self, JoinHandle};
 use fuse::{Content, MountedTree, Session, SessionError, SessionOptions, WaitingReads};
 use nix::mount::{MntFlags, umount2};
 
-use crate::mount::error::{MountError, describe};
-use crate::mount::held::HeldMount;
-use crate::mount::record::MountRecord;
-use crate::mount::socket;
+use crate::error::{MountError, describe};
+use crate::held::HeldMount;
+use crate::record::MountRecord;
+use crate::socket;
 
 /// Reader threads of one mount: a second one answers metadata while the first copies data.
 const THREADS: usize = 2;

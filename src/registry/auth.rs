@@ -15,14 +15,14 @@ use lru::LruCache;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
-use crate::registry::auth_slot::{Action, Authorization, Candidate, Slot, SlotState};
-use crate::registry::challenge::{Challenge, Challenges};
-use crate::registry::credentials::{Credential, CredentialSource};
-use crate::registry::error::RegistryError;
-use crate::registry::limits::MAX_REMEMBERED_SCOPES;
-use crate::registry::reference::Repository;
-use crate::registry::token::{self, Token, TokenRequest};
-use crate::registry::transport::Transport;
+use crate::auth_slot::{Action, Authorization, Candidate, Slot, SlotState};
+use crate::challenge::{Challenge, Challenges};
+use crate::credentials::{Credential, CredentialSource};
+use crate::error::RegistryError;
+use crate::limits::MAX_REMEMBERED_SCOPES;
+use crate::reference::Repository;
+use crate::token::{self, Token, TokenRequest};
+use crate::transport::Transport;
 
 /// The refused request: its header's generation, the answer's status and challenge.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use reqwest::header::HeaderValue;
 
-use crate::registry::credentials::Credential;
-use crate::registry::error::RegistryError;
-use crate::registry::reference::Repository;
-use crate::registry::token::Token;
+use crate::credentials::Credential;
+use crate::error::RegistryError;
+use crate::reference::Repository;
+use crate::token::Token;
 
 /// What a request does with a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

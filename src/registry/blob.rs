@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, try_unfold};
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue, RANGE};
 
-use crate::registry::client::Client;
-use crate::registry::content_range::RangeBody;
-use crate::registry::error::RegistryError;
-use crate::registry::host::shown;
-use crate::registry::limits::{MAX_RANGE_BYTES, MAX_WHOLE_BLOB_BYTES, RESUME_PROGRESS_BYTES};
-use crate::registry::reference::Repository;
-use crate::registry::retry::delay_for;
+use crate::client::Client;
+use crate::content_range::RangeBody;
+use crate::error::RegistryError;
+use crate::host::shown;
+use crate::limits::{MAX_RANGE_BYTES, MAX_WHOLE_BLOB_BYTES, RESUME_PROGRESS_BYTES};
+use crate::reference::Repository;
+use crate::retry::delay_for;
 use index_format::Digest;
 
 /// A blob as a descriptor names it.

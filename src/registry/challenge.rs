@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-use crate::registry::limits::MAX_REMEMBERED_HOSTS;
+use crate::limits::MAX_REMEMBERED_HOSTS;
 
 /// How a registry asks for credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]

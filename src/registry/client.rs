@@ -8,19 +8,19 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode, Url};
 
-use crate::registry::auth::{Authenticator, Refusal};
-use crate::registry::auth_slot::{Action, Authorization};
-use crate::registry::challenge::{self, Challenges};
-use crate::registry::credentials::CredentialSource;
-use crate::registry::error::RegistryError;
-use crate::registry::host::{Schemes, same_origin, shown};
-use crate::registry::limits::MAX_REDIRECTS;
-use crate::registry::redirects::Redirects;
-use crate::registry::reference::Repository;
-use crate::registry::response::Response;
-use crate::registry::retry::RetryPolicy;
-use crate::registry::transport::{Outgoing, Timeouts, Transport, TransportConfig};
-use crate::registry::trips::TripCounts;
+use crate::auth::{Authenticator, Refusal};
+use crate::auth_slot::{Action, Authorization};
+use crate::challenge::{self, Challenges};
+use crate::credentials::CredentialSource;
+use crate::error::RegistryError;
+use crate::host::{Schemes, same_origin, shown};
+use crate::limits::MAX_REDIRECTS;
+use crate::redirects::Redirects;
+use crate::reference::Repository;
+use crate::response::Response;
+use crate::retry::RetryPolicy;
+use crate::transport::{Outgoing, Timeouts, Transport, TransportConfig};
+use crate::trips::TripCounts;
 use index_format::Digest;
 
 /// Refusals answered within one request: an expired token, a changed scope and a handful of

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 
-use crate::registry::error::RegistryError;
-use crate::registry::limits::MAX_SKIPPED_BYTES;
-use crate::registry::response::Response;
+use crate::error::RegistryError;
+use crate::limits::MAX_SKIPPED_BYTES;
+use crate::response::Response;
 
 /// A response positioned at the start of the wanted range.
 #[derive(Debug)]

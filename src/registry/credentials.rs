@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 
-use crate::registry::host::{HUB, api_host};
-use crate::registry::limits::{CREDENTIAL_HELPER_TIMEOUT, MAX_AUTH_FILE_BYTES};
-use crate::registry::reference::Repository;
+use crate::host::{HUB, api_host};
+use crate::limits::{CREDENTIAL_HELPER_TIMEOUT, MAX_AUTH_FILE_BYTES};
+use crate::reference::Repository;
 
 /// Docker's name for the Hub in its configuration files.
 const HUB_CONFIG_KEY: &str = "https://index.docker.io/v1/";

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use index_format::Digest;
 use serde_json::json;
 
-use crate::registry::{
+use crate::{
     BlobRef, Client, ClientConfig, ImageSource, ManifestTarget, Reference, Repository, Source,
     media,
 };

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::registry::layout_error::LayoutError;
-use crate::registry::reference_error::ReferenceError;
+use crate::layout_error::LayoutError;
+use crate::reference_error::ReferenceError;
 use index_format::Digest;
 
 /// What was being waited for when a limit passed.

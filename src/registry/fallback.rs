@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::registry::client::Client;
-use crate::registry::error::RegistryError;
-use crate::registry::limits::{MAX_FALLBACK_ROUNDS, MIN_FALLBACK_SETTLE};
-use crate::registry::media;
-use crate::registry::reference::Repository;
-use crate::registry::referrers::fallback_tag;
+use crate::client::Client;
+use crate::error::RegistryError;
+use crate::limits::{MAX_FALLBACK_ROUNDS, MIN_FALLBACK_SETTLE};
+use crate::media;
+use crate::reference::Repository;
+use crate::referrers::fallback_tag;
 use index_format::Digest;
 
 /// A writer that read before our write is given this many times our own read and write.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 
-use crate::registry::error::RegistryError;
+use crate::error::RegistryError;
 
 /// The name users see for Docker Hub.
 pub(super) const HUB: &str = "docker.io";

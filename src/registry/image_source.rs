@@ -5,13 +5,13 @@ use std::ops::Range;
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
 
-use crate::registry::blob::{BlobRef, BlobStream};
-use crate::registry::client::Client;
-use crate::registry::error::RegistryError;
-use crate::registry::layout::Layout;
-use crate::registry::manifest::{Manifest, ManifestTarget};
-use crate::registry::reference::Reference;
-use crate::registry::source::Source;
+use crate::blob::{BlobRef, BlobStream};
+use crate::client::Client;
+use crate::error::RegistryError;
+use crate::layout::Layout;
+use crate::manifest::{Manifest, ManifestTarget};
+use crate::reference::Reference;
+use crate::source::Source;
 use index_format::Digest;
 
 /// Where the parts of one image are read from. Cheap to clone.

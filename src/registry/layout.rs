@@ -11,13 +11,13 @@ use futures_util::stream::try_unfold;
 use index_format::Digest;
 use oci_spec::image::Descriptor;
 
-use crate::registry::blob::{BlobRef, BlobStream};
-use crate::registry::error::RegistryError;
-use crate::registry::layout_directory::LayoutDirectory;
-use crate::registry::layout_error::LayoutError;
-use crate::registry::limits::MAX_WHOLE_BLOB_BYTES;
-use crate::registry::manifest::Manifest;
-use crate::registry::referrers::select;
+use crate::blob::{BlobRef, BlobStream};
+use crate::error::RegistryError;
+use crate::layout_directory::LayoutDirectory;
+use crate::layout_error::LayoutError;
+use crate::limits::MAX_WHOLE_BLOB_BYTES;
+use crate::manifest::Manifest;
+use crate::referrers::select;
 
 /// Bytes read at a time when streaming: large enough that the reads cost nothing beside the
 /// decoding, small enough to keep few in memory.

@@ -12,14 +12,14 @@ use oci_spec::image::Descriptor;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
-use crate::registry::blob::BlobRef;
-use crate::registry::error::RegistryError;
-use crate::registry::layout_error::LayoutError;
-use crate::registry::limits::{MAX_LAYOUT_MANIFESTS, MAX_MANIFEST_BYTES, MAX_RANGE_BYTES};
-use crate::registry::manifest::{Manifest, media_type};
-use crate::registry::media;
-use crate::registry::push::Referrer;
-use crate::registry::referrers::parse_referrers;
+use crate::blob::BlobRef;
+use crate::error::RegistryError;
+use crate::layout_error::LayoutError;
+use crate::limits::{MAX_LAYOUT_MANIFESTS, MAX_MANIFEST_BYTES, MAX_RANGE_BYTES};
+use crate::manifest::{Manifest, media_type};
+use crate::media;
+use crate::push::Referrer;
+use crate::referrers::parse_referrers;
 
 /// The annotation with an entry's tag (image specification, "Annotations").
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -5,12 +5,12 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::registry::client::Client;
-use crate::registry::error::RegistryError;
-use crate::registry::limits::MAX_MANIFEST_BYTES;
-use crate::registry::media;
-use crate::registry::reference::{Reference, Repository};
-use crate::registry::response::Response;
+use crate::client::Client;
+use crate::error::RegistryError;
+use crate::limits::MAX_MANIFEST_BYTES;
+use crate::media;
+use crate::reference::{Reference, Repository};
+use crate::response::Response;
 use index_format::Digest;
 
 /// The registry's own idea of the digest (distribution specification).

@@ -5,14 +5,14 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::registry::auth_slot::Action;
-use crate::registry::blob::BlobRef;
-use crate::registry::client::{Call, Client, redirect_target};
-use crate::registry::error::RegistryError;
-use crate::registry::limits::MAX_MANIFEST_BYTES;
-use crate::registry::manifest::{DOCKER_CONTENT_DIGEST, ManifestTarget};
-use crate::registry::media;
-use crate::registry::reference::Repository;
+use crate::auth_slot::Action;
+use crate::blob::BlobRef;
+use crate::client::{Call, Client, redirect_target};
+use crate::error::RegistryError;
+use crate::limits::MAX_MANIFEST_BYTES;
+use crate::manifest::{DOCKER_CONTENT_DIGEST, ManifestTarget};
+use crate::media;
+use crate::reference::Repository;
 use index_format::Digest;
 
 /// Set by a registry that lists a pushed manifest under its subject by itself.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use lru::LruCache;
 use reqwest::Url;
 
-use crate::registry::limits::MAX_REMEMBERED_REDIRECTS;
-use crate::registry::reference::Repository;
+use crate::limits::MAX_REMEMBERED_REDIRECTS;
+use crate::reference::Repository;
 use index_format::Digest;
 
 type Key = (Repository, Digest);
@@ -50,7 +50,7 @@ impl Redirects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::reference::Reference;
+    use crate::reference::Reference;
 
     #[test]
     fn a_replaced_target_survives_the_forgetting_of_the_old_one() {

@@ -8,9 +8,9 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use crate::registry::host::{HUB, HUB_ALIAS};
-use crate::registry::manifest::ManifestTarget;
-use crate::registry::reference_error::{ReferenceError, ReferenceProblem};
+use crate::host::{HUB, HUB_ALIAS};
+use crate::manifest::ManifestTarget;
+use crate::reference_error::{ReferenceError, ReferenceProblem};
 use index_format::Digest;
 
 /// Limit of host and repository together, of the distribution project's grammar.

@@ -7,14 +7,14 @@ use oci_spec::image::Descriptor;
 use reqwest::header::{ACCEPT, HeaderValue, LINK};
 use serde::Deserialize;
 
-use crate::registry::client::{Call, Client};
-use crate::registry::error::RegistryError;
-use crate::registry::host::{same_origin, shown};
-use crate::registry::limits::{MAX_REFERRERS_BYTES, MAX_REFERRERS_PAGES};
-use crate::registry::manifest::ManifestTarget;
-use crate::registry::media;
-use crate::registry::reference::Repository;
-use crate::registry::response::Response;
+use crate::client::{Call, Client};
+use crate::error::RegistryError;
+use crate::host::{same_origin, shown};
+use crate::limits::{MAX_REFERRERS_BYTES, MAX_REFERRERS_PAGES};
+use crate::manifest::ManifestTarget;
+use crate::media;
+use crate::reference::Repository;
+use crate::response::Response;
 use index_format::Digest;
 
 /// The tag under which clients list the referrers of a manifest at registries without the

@@ -8,10 +8,10 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use crate::registry::error::{RegistryError, Waiting};
-use crate::registry::limits::MAX_ERROR_BYTES;
-use crate::registry::timestamp::retry_after;
-use crate::registry::transport::Transport;
+use crate::error::{RegistryError, Waiting};
+use crate::limits::MAX_ERROR_BYTES;
+use crate::timestamp::retry_after;
+use crate::transport::Transport;
 
 /// A response whose body has not been read yet.
 #[derive(Debug)]

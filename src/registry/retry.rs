@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder, Retryable};
 
-use crate::registry::error::RegistryError;
-use crate::registry::limits::MAX_RETRY_AFTER;
-use crate::registry::trips::Trips;
+use crate::error::RegistryError;
+use crate::limits::MAX_RETRY_AFTER;
+use crate::trips::Trips;
 
 /// How often and how fast failed requests are repeated. Waits double from `first_delay` to
 /// `max_delay`, each with up to as much again at random, so that clients do not return

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::registry::reference::{Reference, check_tag, parse_digest};
-use crate::registry::reference_error::{ReferenceError, ReferenceProblem};
+use crate::reference::{Reference, check_tag, parse_digest};
+use crate::reference_error::{ReferenceError, ReferenceProblem};
 use index_format::Digest;
 
 const LAYOUT_PREFIX: &str = "oci:";

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::registry::client::ClientConfig;
-use crate::registry::reference::{Reference, Repository};
-use crate::registry::retry::RetryPolicy;
-use crate::registry::transport::Timeouts;
+use crate::client::ClientConfig;
+use crate::reference::{Reference, Repository};
+use crate::retry::RetryPolicy;
+use crate::transport::Timeouts;
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::registry::error::RegistryError;
+use crate::error::RegistryError;
 
 /// TLS for connections to registries: system roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are
 /// honoured) and the certificates of `ca_files`, HTTP/2 before HTTP/1.1.

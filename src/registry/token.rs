@@ -11,13 +11,13 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, Head
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::registry::credentials::Credential;
-use crate::registry::error::RegistryError;
-use crate::registry::limits::{
+use crate::credentials::Credential;
+use crate::error::RegistryError;
+use crate::limits::{
     DEFAULT_TOKEN_LIFETIME, MAX_TOKEN_BYTES, MAX_TOKEN_LIFETIME, TOKEN_RENEWAL_MARGIN,
 };
-use crate::registry::timestamp::rfc3339;
-use crate::registry::transport::{Outgoing, Transport};
+use crate::timestamp::rfc3339;
+use crate::transport::{Outgoing, Transport};
 
 /// Name under which an OAuth2 token service knows this program.
 const CLIENT_ID: &str = "brisk";

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, Url};
 
-use crate::registry::dns::SystemResolver;
-use crate::registry::error::{RegistryError, Waiting};
-use crate::registry::host::{Schemes, shown, url_is_loopback};
-use crate::registry::limits::{CONNECT_TIMEOUT, IDLE_TIMEOUT};
-use crate::registry::response::Response;
-use crate::registry::retry::RetryPolicy;
-use crate::registry::tls;
-use crate::registry::trips::Trips;
+use crate::dns::SystemResolver;
+use crate::error::{RegistryError, Waiting};
+use crate::host::{Schemes, shown, url_is_loopback};
+use crate::limits::{CONNECT_TIMEOUT, IDLE_TIMEOUT};
+use crate::response::Response;
+use crate::retry::RetryPolicy;
+use crate::tls;
+use crate::trips::Trips;
 
 /// Pieces in which a request body is handed to the connection; each counts as progress.
 const UPLOAD_PIECE_BYTES: usize = 64 << 10;

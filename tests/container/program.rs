@@ -2,7 +2,7 @@
 
 use brisk::cli::global::GlobalOptions;
 use brisk::cli::{exec, kill, logs, monitor, ps, rm, run, stop, wait};
-use brisk::container::{AcquiredImage, ContainerId, ImageError, ImageProvider, ImageRequest};
+use brisk_container::{AcquiredImage, ContainerId, ImageError, ImageProvider, ImageRequest};
 use clap::Parser;
 use oci_spec::image::ImageConfiguration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

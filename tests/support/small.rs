@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
 
-use brisk::image::artifact;
-use brisk::registry::{Client, ClientConfig, Reference};
+use brisk_image::artifact;
+use brisk_registry::{Client, ClientConfig, Reference};
 use bytes::Bytes;
 use index_format::{
     ChunkFlags, CompressedOffset, Compression, Digest, Features, FileData, LEAF_SIZE, LayerParts,

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use index_format::{Digest, LEAF_SIZE};
 
 use super::{content, crash_copy, key, layer, open, read, store};
-use crate::cache::{Budget, Cache, CacheError, LayerKey, Priority, Scope};
+use crate::{Budget, Cache, CacheError, LayerKey, Priority, Scope};
 
 #[test]
 fn a_clean_stop_keeps_everything() {

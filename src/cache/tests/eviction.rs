@@ -3,7 +3,7 @@
 use index_format::LEAF_SIZE;
 
 use super::{content, disk_bytes, key, layer, open, read, store};
-use crate::cache::{NotKept, Priority, Stored};
+use crate::{NotKept, Priority, Stored};
 
 #[test]
 fn demand_evicts_and_the_blocks_come_back() {

@@ -6,7 +6,7 @@ use index_format::LEAF_SIZE;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::{content, key, layer, read, store};
-use crate::cache::{Budget, Cache, NotKept, Priority, Stored, Written};
+use crate::{Budget, Cache, NotKept, Priority, Stored, Written};
 
 /// A tmpfs of its own, gone with this value whatever the test does.
 struct SmallDisk {

@@ -13,7 +13,7 @@ use index_format::LEAF_SIZE;
 use proptest::prelude::*;
 
 use super::{content, crash_copy, key, leaf_length, store};
-use crate::cache::{Budget, Cache, LayerFile, Pinned, Priority};
+use crate::{Budget, Cache, LayerFile, Pinned, Priority};
 
 const LAYERS: u8 = 3;
 const LEAVES: u64 = 40;
@@ -117,7 +117,7 @@ impl World {
                 continue;
             };
             for leaf in lost {
-                crate::cache::local_stream::punch(&stream, *leaf..leaf + 1).unwrap();
+                crate::local_stream::punch(&stream, *leaf..leaf + 1).unwrap();
             }
         }
         self.root = root;

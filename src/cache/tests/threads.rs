@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{content, layer, open, read, store};
-use crate::cache::Priority;
+use crate::Priority;
 use index_format::LEAF_SIZE;
 
 const LEAVES: u64 = 48;

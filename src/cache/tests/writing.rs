@@ -3,7 +3,7 @@
 use index_format::LEAF_SIZE;
 
 use super::{content, disk_bytes, key, layer, open, read, store};
-use crate::cache::{CacheError, Priority, Written};
+use crate::{CacheError, Priority, Written};
 
 fn stream(leaves: u64, rest: u64) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..leaves)

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cache::durable;
 use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
@@ -16,12 +15,13 @@ use crate::cli::output::line;
 use crate::cli::service::absolute;
 use crate::daemon::config::{ByteSize, Config};
 use crate::daemon::query::Queries;
-use crate::image::arrival::{Arrivals, OnBytes};
-use crate::image::index_store::IndexStore;
-use crate::image::publish::{IndexedLayer, Publisher};
-use crate::image::store::ImageStore;
-use crate::image::{ImageError, Query};
-use crate::indexer::{self, BuiltIndex, Discard, IndexOptions, LayerIndexer};
+use brisk_cache::durable;
+use brisk_image::arrival::{Arrivals, OnBytes};
+use brisk_image::index_store::IndexStore;
+use brisk_image::publish::{IndexedLayer, Publisher};
+use brisk_image::store::ImageStore;
+use brisk_image::{ImageError, Query};
+use brisk_indexer::{self, BuiltIndex, Discard, IndexOptions, LayerIndexer};
 
 /// Bytes of a layer file read at a time.
 const STEP: usize = 1 << 20;
@@ -181,13 +181,13 @@ fn write_output(output: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Indexes a layer file.
 pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliError> {
     let on_file = |error: std::io::Error| CliError::new(format!("{}: {error}", file.display()));
-    let in_file = |error: indexer::IndexerError| {
+    let in_file = |error: brisk_indexer::IndexerError| {
         CliError::new(format!("{}: {}", file.display(), because(error)))
     };
     let mut input = File::open(file).map_err(on_file)?;
     let mut buffer = vec![0; STEP];
     let mut length = input.read(&mut buffer).map_err(on_file)?;
-    let compression = indexer::detect(&buffer[..length]);
+    let compression = brisk_indexer::detect(&buffer[..length]);
     let mut layer = LayerIndexer::new(compression, options).map_err(in_file)?;
     while length > 0 {
         layer

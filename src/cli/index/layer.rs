@@ -7,7 +7,7 @@ use std::path::Path;
 use index_format::{Index, InodeNumber, LEAF_SIZE, StreamOffset};
 
 use crate::cli::error::{CliError, because};
-use crate::codec::{self, ChunkSource, History};
+use brisk_codec::{self, ChunkSource, History};
 
 /// A layer file and its index; decodes a chunk at a time and verifies its leaves.
 pub struct IndexedFile {
@@ -134,8 +134,8 @@ impl IndexedFile {
             bit: chunk.bit,
             stream_length: chunk.stream.end - chunk.stream.start,
         };
-        let bytes =
-            codec::decode_chunk(self.index.compression(), &source, history).map_err(because)?;
+        let bytes = brisk_codec::decode_chunk(self.index.compression(), &source, history)
+            .map_err(because)?;
         Ok((chunk.stream, bytes))
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::error::{CliError, because};
 use crate::cli::index::build::index_file;
 use crate::cli::index::layer::{IndexedFile, open_index};
 use crate::cli::output::{line, print_json};
-use crate::indexer::IndexOptions;
+use brisk_indexer::IndexOptions;
 
 /// What `index inspect` takes.
 #[derive(Args, Clone, Debug)]

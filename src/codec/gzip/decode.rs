@@ -4,14 +4,14 @@ use sys::inflate::{InflateError, Inflater, Stop, StopAt};
 
 use super::header::{HeaderParser, TRAILER_LENGTH};
 use super::window;
-use crate::codec::{ChunkSource, CodecError, History};
+use crate::{ChunkSource, CodecError, History};
 use index_format::{CompressedOffset, Compression};
 
 /// Decodes exactly the declared length, through the ends of members inside the chunk.
 ///
 /// The trailers of those members are passed over: their sums cover whole members, the
 /// chunk's bytes are verified by the caller.
-pub(in crate::codec) fn decode_chunk(
+pub(crate) fn decode_chunk(
     chunk: &ChunkSource<'_>,
     history: History<'_>,
 ) -> Result<Vec<u8>, CodecError> {

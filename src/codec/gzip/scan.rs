@@ -5,8 +5,8 @@ use sys::inflate::{InflateError, Inflater, Stop, StopAt, WINDOW_SIZE};
 
 use super::header::{self, HeaderParser, TRAILER_LENGTH};
 use super::starts::ChunkStarts;
-use crate::codec::chunks::Start;
-use crate::codec::{CodecError, Scan, ScanOptions, Scanner, Sink};
+use crate::chunks::Start;
+use crate::{CodecError, Scan, ScanOptions, Scanner, Sink};
 use index_format::{CompressedOffset, Compression};
 
 /// Output made at once, besides the window before it: large enough that moving the window
@@ -25,7 +25,7 @@ enum Part {
 }
 
 /// Scans any sequence of gzip members.
-pub(in crate::codec) struct GzipScanner {
+pub(crate) struct GzipScanner {
     options: ScanOptions,
     part: Part,
     inflater: Option<Inflater>,
@@ -46,7 +46,7 @@ pub(in crate::codec) struct GzipScanner {
 }
 
 impl GzipScanner {
-    pub(in crate::codec) fn new(options: ScanOptions) -> GzipScanner {
+    pub(crate) fn new(options: ScanOptions) -> GzipScanner {
         GzipScanner {
             options,
             part: Part::Header(HeaderParser::new()),

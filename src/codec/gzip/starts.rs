@@ -7,9 +7,9 @@ use index_format::ChunkFlags;
 use sys::inflate::WINDOW_SIZE;
 
 use super::window::{self, MarkerDecoder};
-use crate::codec::CodecError;
-use crate::codec::chunks::{ChunkList, Start};
-use crate::codec::history::UsedBytes;
+use crate::CodecError;
+use crate::chunks::{ChunkList, Start};
+use crate::history::UsedBytes;
 
 /// Compressed bytes kept for finding a window's used bytes. 32 KiB of output take little
 /// more than 32 KiB of input, unless there are thousands of empty blocks; then the whole

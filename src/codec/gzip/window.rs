@@ -8,8 +8,8 @@
 
 use sys::inflate::{InflateError, Inflater, StopAt, WINDOW_SIZE};
 
-use crate::codec::CodecError;
-use crate::codec::history::{self, UsedBytes};
+use crate::CodecError;
+use crate::history::{self, UsedBytes};
 use index_format::Compression;
 
 /// The first byte of every record. Another one means a record of another version.
@@ -96,7 +96,7 @@ pub(super) fn decode(record: &[u8]) -> Result<Vec<u8>, CodecError> {
 }
 
 /// How many bytes before the chunk the record's window holds.
-pub(in crate::codec) fn history_length(record: &[u8]) -> Result<u64, CodecError> {
+pub(crate) fn history_length(record: &[u8]) -> Result<u64, CodecError> {
     let length = history::length(body(record)?).filter(|length| *length <= WINDOW_SIZE as u64);
     length.ok_or(bad("damaged window"))
 }

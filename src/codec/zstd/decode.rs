@@ -6,11 +6,11 @@ use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use super::block::{self, BlockHeader};
 use super::dictionary::{self, Head, MAX_HISTORY};
 use super::frame::{self, Opening};
-use crate::codec::{ChunkSource, CodecError, History, history};
+use crate::{ChunkSource, CodecError, History, history};
 use index_format::{CompressedOffset, Compression};
 
 /// Decodes exactly the declared length, through the ends of frames inside the chunk.
-pub(in crate::codec) fn decode_chunk(
+pub(crate) fn decode_chunk(
     chunk: &ChunkSource<'_>,
     history: History<'_>,
 ) -> Result<Vec<u8>, CodecError> {

@@ -6,8 +6,8 @@
 //! repeats from before it, as the stream described them. The history is sparse.
 
 use super::entropy::Field;
-use crate::codec::history::{self, UsedBytes};
-use crate::codec::{CodecError, varint};
+use crate::history::{self, UsedBytes};
+use crate::{CodecError, varint};
 use index_format::Compression;
 
 /// The first byte of every record. Another one means a record of another version.
@@ -142,7 +142,7 @@ fn read(mut record: &[u8]) -> Option<(Head, &[u8])> {
 }
 
 /// How many bytes before the chunk the record's history holds.
-pub(in crate::codec) fn history_length(record: &[u8]) -> Result<u64, CodecError> {
+pub(crate) fn history_length(record: &[u8]) -> Result<u64, CodecError> {
     let (_, sparse) = Head::parse(record)?;
     history::length(sparse)
         .filter(|length| *length <= MAX_HISTORY)

@@ -6,7 +6,7 @@ use zstd_safe::{DCtx, InBuffer, OutBuffer};
 use super::block::{self, BlockHeader, BlockKind};
 use super::frame::{self, Opening};
 use super::starts::ChunkStarts;
-use crate::codec::{CodecError, Scan, ScanOptions, Scanner, Sink};
+use crate::{CodecError, Scan, ScanOptions, Scanner, Sink};
 use index_format::{CompressedOffset, Compression};
 
 /// The largest window that is decoded at all, in bytes: libzstd keeps that much memory for
@@ -47,7 +47,7 @@ impl Part {
 }
 
 /// Scans any sequence of frames.
-pub(in crate::codec) struct ZstdScanner {
+pub(crate) struct ZstdScanner {
     options: ScanOptions,
     part: Part,
     /// The beginning of the part, when it came in pieces.
@@ -72,7 +72,7 @@ struct Frame {
 }
 
 impl ZstdScanner {
-    pub(in crate::codec) fn new(options: ScanOptions) -> ZstdScanner {
+    pub(crate) fn new(options: ScanOptions) -> ZstdScanner {
         ZstdScanner {
             options,
             part: Part::Opening,

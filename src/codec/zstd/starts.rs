@@ -8,9 +8,9 @@ use super::dictionary::{Head, MAX_HISTORY};
 use super::entropy::{Field, Origin};
 use super::frame::FrameHeader;
 use super::sequences::{FrameState, Stumbled};
-use crate::codec::StreamOnly;
-use crate::codec::chunks::{ChunkList, Start};
-use crate::codec::history::UsedBytes;
+use crate::StreamOnly;
+use crate::chunks::{ChunkList, Start};
+use crate::history::UsedBytes;
 use index_format::ChunkFlags;
 
 /// A place where a chunk may start.

@@ -1,7 +1,7 @@
 //! Reads the log back, across its two files and while it grows.
 
 use super::{Entry, Stream, older};
-use crate::container::error::ContainerError;
+use crate::error::ContainerError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::VecDeque;

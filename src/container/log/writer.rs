@@ -1,8 +1,8 @@
 //! Writes the log. A full disk costs log lines, never the container.
 
 use super::{Entry, MAX_ENTRY_TEXT, MAX_LOG_BYTES, Stream, older};
-use crate::container::error::ContainerError;
-use crate::container::timestamp::rfc3339;
+use crate::error::ContainerError;
+use crate::timestamp::rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fs::{File, OpenOptions};

@@ -2,17 +2,17 @@
 
 use super::open_store;
 use super::stdio::{self, ClientPipes, ConsoleSocket, Outputs};
-use crate::container::cleanup::{self, Release};
-use crate::container::control::{Connection, Event, Request};
-use crate::container::durable::{Durability, replace};
-use crate::container::error::ContainerError;
-use crate::container::id::ContainerId;
-use crate::container::image::{AcquiredImage, ImageProvider, ImageRequest};
-use crate::container::overlay::Overlay;
-use crate::container::process::ProcessIdentity;
-use crate::container::runtime::{ProcessStdio, Runtime};
-use crate::container::spec::{Generated, SpecInput, check, generate};
-use crate::container::store::{Container, MonitorLock, Phase, Record, State, Store, unix_ms};
+use crate::cleanup::{self, Release};
+use crate::control::{Connection, Event, Request};
+use crate::durable::{Durability, replace};
+use crate::error::ContainerError;
+use crate::id::ContainerId;
+use crate::image::{AcquiredImage, ImageProvider, ImageRequest};
+use crate::overlay::Overlay;
+use crate::process::ProcessIdentity;
+use crate::runtime::{ProcessStdio, Runtime};
+use crate::spec::{Generated, SpecInput, check, generate};
+use crate::store::{Container, MonitorLock, Phase, Record, State, Store, unix_ms};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use std::fs::DirBuilder;

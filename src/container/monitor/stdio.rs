@@ -1,13 +1,13 @@
 //! Input and output of a container: pipes, or a terminal received from the runtime.
 
-use crate::container::control::{Connection, Pipe};
-use crate::container::error::ContainerError;
-use crate::container::log::{LogWriter, Stream};
-use crate::container::options::RunOptions;
-use crate::container::process::wait_readable;
-use crate::container::relay::{Relay, TerminalInput};
-use crate::container::runtime::ProcessStdio;
-use crate::container::store::Container;
+use crate::control::{Connection, Pipe};
+use crate::error::ContainerError;
+use crate::log::{LogWriter, Stream};
+use crate::options::RunOptions;
+use crate::process::wait_readable;
+use crate::relay::{Relay, TerminalInput};
+use crate::runtime::ProcessStdio;
+use crate::store::Container;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -181,7 +181,7 @@ pub fn with_terminal(
 ) -> Result<Outputs, ContainerError> {
     let failed = || ContainerError::kernel("use the terminal");
     if let Some(window) = options.window {
-        crate::container::terminal::set_window_size(&master, window);
+        crate::terminal::set_window_size(&master, window);
     }
     let source = rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(failed())?;
     let stdin = client.stdin.filter(|_| options.interactive);

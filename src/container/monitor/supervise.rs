@@ -1,11 +1,11 @@
 //! While the program runs: output, input, signals, and its end.
 
 use super::stdio::Outputs;
-use crate::container::control::{Command, Connection, Received};
-use crate::container::error::{ContainerError, signal_exit_code};
-use crate::container::process::{Process, ProcessIdentity, timespec};
-use crate::container::store::{Container, State};
-use crate::container::terminal::set_window_size;
+use crate::control::{Command, Connection, Received};
+use crate::error::{ContainerError, signal_exit_code};
+use crate::process::{Process, ProcessIdentity, timespec};
+use crate::store::{Container, State};
+use crate::terminal::set_window_size;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

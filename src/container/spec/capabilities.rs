@@ -1,6 +1,6 @@
 //! Which capabilities the container's processes may have.
 
-use crate::container::error::ContainerError;
+use crate::error::ContainerError;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 use std::collections::HashSet;
 

@@ -1,6 +1,6 @@
 //! Which devices the container sees and may use.
 
-use crate::container::error::ContainerError;
+use crate::error::ContainerError;
 use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
 };

@@ -2,11 +2,11 @@
 
 use super::users::{self, ResolvedUser};
 use super::{capabilities, devices, entrypoint, environment, identity, mounts, resources, seccomp};
-use crate::container::error::ContainerError;
-use crate::container::id::ContainerId;
-use crate::container::options::{Network, RunOptions, WindowSize};
-use crate::container::rootfs::{Rootfs, normalise};
-use crate::container::signal::parse_signal;
+use crate::error::ContainerError;
+use crate::id::ContainerId;
+use crate::options::{Network, RunOptions, WindowSize};
+use crate::rootfs::{Rootfs, normalise};
+use crate::signal::parse_signal;
 use oci_spec::image::{Config, ImageConfiguration};
 use oci_spec::runtime::{
     BoxBuilder, Linux, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,

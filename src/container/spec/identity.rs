@@ -1,7 +1,7 @@
 //! resolv.conf, hosts and hostname: files of the container's own, shown at their places.
 
-use crate::container::error::ContainerError;
-use crate::container::options::Network;
+use crate::error::ContainerError;
+use crate::options::Network;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 

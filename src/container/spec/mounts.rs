@@ -1,8 +1,8 @@
 //! The file systems of a container beside its root.
 
-use crate::container::error::ContainerError;
-use crate::container::options::RunOptions;
-use crate::container::rootfs::{Rootfs, normalise};
+use crate::error::ContainerError;
+use crate::options::RunOptions;
+use crate::rootfs::{Rootfs, normalise};
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::{Path, PathBuf};
 
@@ -188,7 +188,7 @@ pub fn create_sources(options: &RunOptions) -> Result<(), ContainerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::options::{Bind, Tmpfs};
+    use crate::options::{Bind, Tmpfs};
 
     fn bind(source: &str, destination: &str) -> Bind {
         Bind {

@@ -1,8 +1,8 @@
 //! Limits of the container's cgroup.
 
 use super::devices;
-use crate::container::error::ContainerError;
-use crate::container::options::Limits;
+use crate::error::ContainerError;
+use crate::options::Limits;
 use oci_spec::runtime::{
     LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };

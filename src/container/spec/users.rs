@@ -1,7 +1,7 @@
 //! User, group and supplementary groups from the image's own passwd and group files.
 
-use crate::container::error::ContainerError;
-use crate::container::rootfs::Rootfs;
+use crate::error::ContainerError;
+use crate::rootfs::Rootfs;
 
 /// Bytes of a passwd or group file that are read: 100,000 entries of 40 bytes and more.
 const MAX_FILE_BYTES: u64 = 8 << 20;

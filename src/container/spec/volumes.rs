@@ -1,7 +1,7 @@
 //! `-v`, `--volume` and `--tmpfs` as people write them.
 
-use crate::container::options::{Bind, Tmpfs};
-use crate::container::rootfs::normalise;
+use crate::options::{Bind, Tmpfs};
+use crate::rootfs::normalise;
 use std::path::{Path, PathBuf};
 
 /// Propagation of a bind where nothing is said (docker's).

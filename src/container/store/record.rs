@@ -1,8 +1,8 @@
 //! What is written about a container.
 
-use crate::container::id::ContainerId;
-use crate::container::options::RunOptions;
-use crate::container::process::{Executable, Process, ProcessIdentity};
+use crate::id::ContainerId;
+use crate::options::RunOptions;
+use crate::process::{Executable, Process, ProcessIdentity};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::container::options::RunOptions;
-use crate::container::process::ProcessIdentity;
+use crate::options::RunOptions;
+use crate::process::ProcessIdentity;
 
 fn store() -> (tempfile::TempDir, Store) {
     let root = tempfile::tempdir().unwrap();

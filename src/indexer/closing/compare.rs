@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use index_format::{Entries, Entry, FormatError, Index, Inode, InodeNumber};
 
-use crate::indexer::closing::{Closed, Difference};
+use crate::closing::{Closed, Difference};
 
 /// A pair of directories to compare.
 struct Pair {

@@ -1,13 +1,13 @@
 //! One entry from its header block and everything that extends it.
 
-use crate::indexer::tar::entry::{Entry, EntryKind, EntryTime};
-use crate::indexer::tar::error::TarError;
-use crate::indexer::tar::header::{Header, Layout};
-use crate::indexer::tar::limit::TarLimits;
-use crate::indexer::tar::number;
-use crate::indexer::tar::path;
-use crate::indexer::tar::pax::{Effective, Records};
-use crate::indexer::tar::sparse::{self, Run};
+use crate::tar::entry::{Entry, EntryKind, EntryTime};
+use crate::tar::error::TarError;
+use crate::tar::header::{Header, Layout};
+use crate::tar::limit::TarLimits;
+use crate::tar::number;
+use crate::tar::path;
+use crate::tar::pax::{Effective, Records};
+use crate::tar::sparse::{self, Run};
 
 /// What the headers before an entry's own say about it.
 #[derive(Debug, Default)]

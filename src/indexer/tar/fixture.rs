@@ -1,10 +1,10 @@
 //! Handmade archives and what the reader makes of them, for tests.
 
-use crate::indexer::tar::entry::{Entry, EntryKind};
-use crate::indexer::tar::error::{TarError, Warning};
-use crate::indexer::tar::limit::TarLimits;
-use crate::indexer::tar::reader::TarReader;
-use crate::indexer::tar::visitor::Visitor;
+use crate::tar::entry::{Entry, EntryKind};
+use crate::tar::error::{TarError, Warning};
+use crate::tar::limit::TarLimits;
+use crate::tar::reader::TarReader;
+use crate::tar::visitor::Visitor;
 
 /// A header block to be filled in.
 #[derive(Clone)]

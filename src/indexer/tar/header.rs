@@ -1,7 +1,7 @@
 //! One 512-byte header block.
 
-use crate::indexer::tar::number;
-use crate::indexer::tar::sparse::SparseFields;
+use crate::tar::number;
+use crate::tar::sparse::SparseFields;
 
 /// Size of a header and the unit that payload is padded to.
 pub const BLOCK: usize = 512;

@@ -1,7 +1,7 @@
 //! Names and targets in tar, brought to one clean form.
 
-use crate::indexer::tar::error::TarError;
-use crate::indexer::tar::limit::{MAX_NAME, MAX_PATH};
+use crate::tar::error::TarError;
+use crate::tar::limit::{MAX_NAME, MAX_PATH};
 
 /// Cleans a path of an entry or the target of a hard link: empty and `.` components go, so a
 /// leading `/` or `./` and a trailing `/` make no difference, and an absolute path is taken from

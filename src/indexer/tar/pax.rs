@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::indexer::tar::entry::Xattrs;
-use crate::indexer::tar::error::TarError;
-use crate::indexer::tar::limit::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE};
-use crate::indexer::tar::number;
+use crate::tar::entry::Xattrs;
+use crate::tar::error::TarError;
+use crate::tar::limit::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE};
+use crate::tar::number;
 
 /// Keys of extended attributes with their value as it is (star, GNU tar, Go).
 const SCHILY_XATTR: &[u8] = b"SCHILY.xattr.";

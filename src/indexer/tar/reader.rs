@@ -3,13 +3,13 @@
 mod blocks;
 mod files;
 
-use crate::indexer::tar::compose::Extension;
-use crate::indexer::tar::error::{TarError, Warning};
-use crate::indexer::tar::header::BLOCK;
-use crate::indexer::tar::limit::TarLimits;
-use crate::indexer::tar::pax::Records;
-use crate::indexer::tar::state::{State, padding_of, split_counted};
-use crate::indexer::tar::visitor::Visitor;
+use crate::tar::compose::Extension;
+use crate::tar::error::{TarError, Warning};
+use crate::tar::header::BLOCK;
+use crate::tar::limit::TarLimits;
+use crate::tar::pax::Records;
+use crate::tar::state::{State, padding_of, split_counted};
+use crate::tar::visitor::Visitor;
 
 /// Reads a tar stream that is pushed in. Nothing is buffered but the header being read.
 #[derive(Debug)]

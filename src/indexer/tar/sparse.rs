@@ -1,9 +1,9 @@
 //! Sparse maps: where the data of a file with holes belongs. GNU tar has written four forms of
 //! them: pairs in the header block (type `S`), and PAX forms 0.0, 0.1 and 1.0.
 
-use crate::indexer::tar::entry::DataExtent;
-use crate::indexer::tar::header::BLOCK;
-use crate::indexer::tar::number;
+use crate::tar::entry::DataExtent;
+use crate::tar::header::BLOCK;
+use crate::tar::number;
 
 /// One pair of a sparse map: data at `offset` of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Where in an archive a reader is.
 
-use crate::indexer::tar::compose::FileDraft;
-use crate::indexer::tar::header::BLOCK;
-use crate::indexer::tar::sparse::MapText;
+use crate::tar::compose::FileDraft;
+use crate::tar::header::BLOCK;
+use crate::tar::sparse::MapText;
 
 /// A header whose content describes other entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

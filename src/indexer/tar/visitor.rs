@@ -1,7 +1,7 @@
 //! What a reader hands over to.
 
-use crate::indexer::tar::entry::Entry;
-use crate::indexer::tar::error::{TarError, Warning};
+use crate::tar::entry::Entry;
+use crate::tar::error::{TarError, Warning};
 
 /// Takes what the reader finds, in the order of the stream. Framing and payload together are
 /// exactly the bytes fed in.

@@ -2,9 +2,9 @@
 
 use index_format::{Compression, Index, SectionId};
 
-use crate::indexer::tar::fixture::{end, pax, ustar};
-use crate::indexer::tests::{at, compress, content, index_pieces, indexed, indexed_as, options};
-use crate::indexer::{BuiltIndex, IndexOptions, Warning};
+use crate::tar::fixture::{end, pax, ustar};
+use crate::tests::{at, compress, content, index_pieces, indexed, indexed_as, options};
+use crate::{BuiltIndex, IndexOptions, Warning};
 
 /// Bytes that do not compress to nothing.
 fn noise(length: usize, seed: u64) -> Vec<u8> {

@@ -6,10 +6,10 @@ use index_format::{
     NodeContent, StreamOffset, Timestamp, Tree, write,
 };
 
-use crate::indexer::IndexerError;
-use crate::indexer::closing::{Difference, check_chunks, verify_tree};
-use crate::indexer::tar::fixture::{end, ustar};
-use crate::indexer::tests::{compress, index_pieces, options};
+use crate::IndexerError;
+use crate::closing::{Difference, check_chunks, verify_tree};
+use crate::tar::fixture::{end, ustar};
+use crate::tests::{compress, index_pieces, options};
 
 fn stream() -> Vec<u8> {
     let first = ustar(b"dir/a", b'0').with(b"first");

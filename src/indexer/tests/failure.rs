@@ -5,11 +5,11 @@ use std::io;
 use index_format::{Compression, TreeError};
 use proptest::prelude::*;
 
-use crate::codec::CodecError;
-use crate::indexer::tar::TarError;
-use crate::indexer::tar::fixture::{end, ustar};
-use crate::indexer::tests::{compress, index_pieces, options};
-use crate::indexer::{Discard, IndexOptions, IndexerError, LayerIndexer, StreamSink};
+use crate::tar::TarError;
+use crate::tar::fixture::{end, ustar};
+use crate::tests::{compress, index_pieces, options};
+use crate::{Discard, IndexOptions, IndexerError, LayerIndexer, StreamSink};
+use brisk_codec::CodecError;
 
 fn refusal(parts: &[&[u8]]) -> IndexerError {
     let stream = parts.concat();

@@ -10,9 +10,9 @@ use std::io::Write as _;
 
 use index_format::{Compression, Digest, FileKind, Index, InodeNumber, SectionId};
 
-use crate::indexer::closing::{check_chunks, verify_tree};
-use crate::indexer::headers::rebuild;
-use crate::indexer::{BuiltIndex, IndexOptions, IndexerError, LayerIndexer, WriteSink};
+use crate::closing::{check_chunks, verify_tree};
+use crate::headers::rebuild;
+use crate::{BuiltIndex, IndexOptions, IndexerError, LayerIndexer, WriteSink};
 
 /// Compresses a stream, gzip and zstd with more than one block where it is long enough.
 fn compress(stream: &[u8], compression: Compression) -> Vec<u8> {

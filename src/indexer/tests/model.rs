@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use index_format::{FileKind, Index, InodeNumber};
 use proptest::prelude::*;
 
-use crate::indexer::tar::fixture::{end, ustar};
-use crate::indexer::tests::{content, index_pieces, indexed, options};
+use crate::tar::fixture::{end, ustar};
+use crate::tests::{content, index_pieces, indexed, options};
 
 /// One entry of a random layer.
 #[derive(Debug, Clone)]

@@ -2,9 +2,9 @@
 
 use index_format::FileKind;
 
-use crate::indexer::Warning;
-use crate::indexer::tar::fixture::{end, gnu, pax, ustar};
-use crate::indexer::tests::{absent, at, content, indexed, kind};
+use crate::Warning;
+use crate::tar::fixture::{end, gnu, pax, ustar};
+use crate::tests::{absent, at, content, indexed, kind};
 
 fn file(name: &str, content: &[u8]) -> Vec<u8> {
     ustar(name.as_bytes(), b'0').with(content)

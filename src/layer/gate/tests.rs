@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 
 use super::{FetchGate, Permit, STARVATION_LIMIT};
-use crate::layer::Cause;
-use crate::layer::pace::Arrival;
+use crate::Cause;
+use crate::pace::Arrival;
 
 const SIZE: u64 = 256 << 10;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use index_format::{Compression, LEAF_SIZE};
 
 use super::{World, fixture, gzip, stream};
-use crate::blob::faulty::Fault;
-use crate::layer::{BackgroundFetch, BackgroundMode, BackgroundOutcome, Cause, Closing};
+use crate::{BackgroundFetch, BackgroundMode, BackgroundOutcome, Cause, Closing};
+use brisk_blob::faulty::Fault;
 
 fn start(world: &World, mode: BackgroundMode) -> BackgroundFetch {
     BackgroundFetch::start(vec![world.layer.clone()], mode, &world.resources)

@@ -6,11 +6,11 @@ use index_format::{Digest, LEAF_SIZE};
 use tokio::runtime::Handle;
 
 use super::{World, gzip, layer, policy};
-use crate::blob::faulty::FaultyBlob;
-use crate::cache::{Budget, Cache};
-use crate::layer::{
+use crate::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CloseError, Closing, ReadError, Resources,
 };
+use brisk_blob::faulty::FaultyBlob;
+use brisk_cache::{Budget, Cache};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_layer_cannot_be_closed() {
@@ -57,7 +57,7 @@ async fn a_wrong_index_is_poisoned_and_its_reads_fail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poisoning_ends_reads_that_wait() {
     let world = Arc::new(World::new(gzip(1_500_000)));
-    world.blob.inject([crate::blob::faulty::Fault::Delay(
+    world.blob.inject([brisk_blob::faulty::Fault::Delay(
         std::time::Duration::from_millis(200),
     )]);
     let reader = tokio::spawn({

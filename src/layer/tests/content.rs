@@ -9,8 +9,8 @@ use index_format::StreamOffset;
 use nix::errno::Errno;
 
 use super::{World, gzip};
-use crate::blob::faulty::Fault;
-use crate::layer::ImageContent;
+use crate::ImageContent;
+use brisk_blob::faulty::Fault;
 
 type Answer = (Result<Vec<u8>, Errno>, ThreadId);
 

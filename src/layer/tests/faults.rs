@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use index_format::Compression;
 
 use super::{World, fixture, gzip, policy, stream};
-use crate::blob::faulty::Fault;
-use crate::cache::Budget;
-use crate::layer::{OnOutage, Policy, ReadError};
+use crate::{OnOutage, Policy, ReadError};
+use brisk_blob::faulty::Fault;
+use brisk_cache::Budget;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_bytes_are_fetched_anew_once() {

@@ -19,9 +19,9 @@ use index_format::{Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tr
 use tokio::runtime::Handle;
 
 use super::{Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, Resources};
-use crate::blob::faulty::FaultyBlob;
-use crate::cache::{Budget, Cache, LayerKey};
-use crate::codec::{self, ScanOptions};
+use brisk_blob::faulty::FaultyBlob;
+use brisk_cache::{Budget, Cache, LayerKey};
+use brisk_codec::{self, ScanOptions};
 
 /// Small chunks, so that small streams have many.
 const CHUNK_SIZE: u64 = 200_000;
@@ -68,12 +68,12 @@ fn compress(compression: Compression, stream: &[u8]) -> Vec<u8> {
     }
 }
 
-fn scan(compression: Compression, blob: &[u8]) -> codec::Scan {
+fn scan(compression: Compression, blob: &[u8]) -> brisk_codec::Scan {
     let options = ScanOptions {
         chunk_size: CHUNK_SIZE,
         max_stream_size: 1 << 30,
     };
-    let mut scanner = codec::scanner(compression, options);
+    let mut scanner = brisk_codec::scanner(compression, options);
     scanner.push(blob, &mut |_| Ok(())).unwrap();
     scanner.finish().unwrap()
 }

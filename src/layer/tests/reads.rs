@@ -5,9 +5,9 @@ use std::time::Duration;
 use index_format::{Compression, LEAF_SIZE};
 
 use super::{Dice, World, fixture, gzip, policy, stream};
-use crate::blob::faulty::Fault;
-use crate::cache::Budget;
-use crate::layer::{Cause, Policy, ReadError};
+use crate::{Cause, Policy, ReadError};
+use brisk_blob::faulty::Fault;
+use brisk_cache::Budget;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cold_random_reads_equal_the_source() {

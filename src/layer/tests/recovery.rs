@@ -7,9 +7,9 @@ use index_format::{Index, LEAF_SIZE, Limits, SectionId, wire};
 use tokio::runtime::Handle;
 
 use super::{World, crash_copy, gzip, layer, policy};
-use crate::blob::faulty::{Fault, FaultyBlob};
-use crate::cache::{Budget, Cache, LayerKey};
-use crate::layer::{Closing, FetchGate, FetchedCheckpoints, Layer, LayerParts, Resources};
+use crate::{Closing, FetchGate, FetchedCheckpoints, Layer, LayerParts, Resources};
+use brisk_blob::faulty::{Fault, FaultyBlob};
+use brisk_cache::{Budget, Cache, LayerKey};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_what_was_lost_is_fetched_and_the_rest_is_not() {
@@ -69,7 +69,7 @@ fn remote(world: &World, directory: &std::path::Path) -> Remote {
     let range = 100..artifact.len() as u64;
     let cold = Arc::new(FaultyBlob::new(artifact));
     let key = LayerKey {
-        scope: crate::cache::Scope::Untrusted {
+        scope: brisk_cache::Scope::Untrusted {
             repository: "a/b".into(),
             index: index.digest(),
         },
@@ -133,11 +133,7 @@ async fn checkpoints_are_fetched_once_and_only_when_needed() {
         }
         world.cache.layers();
         let again = remote(&world, directory.path());
-        let checkpoints = again
-            .layer
-            .checkpoints(crate::layer::Cause::Demand)
-            .await
-            .unwrap();
+        let checkpoints = again.layer.checkpoints(crate::Cause::Demand).await.unwrap();
         let chunk = world.chunk(4);
         let expected = world.fixture.index.checkpoint(&chunk).unwrap();
         assert_eq!(checkpoints.record(&chunk).unwrap(), expected);

@@ -3,8 +3,8 @@
 use index_format::LEAF_SIZE;
 
 use super::{World, gzip, policy};
-use crate::cache::Budget;
-use crate::layer::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
+use crate::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
+use brisk_cache::Budget;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_any_room_reads_are_right_and_chunks_not_fetched_per_read() {

@@ -6,11 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
-use crate::registry::client::{Client, ClientConfig};
-use crate::registry::host::Schemes;
-use crate::registry::manifest::Manifest;
-use crate::registry::testing::{Reply, Request, Server, quick};
-use crate::registry::transport::TransportConfig;
+use crate::client::{Client, ClientConfig};
+use crate::host::Schemes;
+use crate::manifest::Manifest;
+use crate::testing::{Reply, Request, Server, quick};
+use crate::transport::TransportConfig;
 
 const DOCUMENT: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -364,12 +364,12 @@ async fn credentials_only_go_to_encrypted_token_services() {
         schemes: Schemes::default(),
         ca_files: Vec::new(),
         user_agent: "test".to_owned(),
-        timeouts: crate::registry::Timeouts::default(),
-        retry: crate::registry::RetryPolicy::default(),
+        timeouts: crate::Timeouts::default(),
+        retry: crate::RetryPolicy::default(),
     });
     let auth = Authenticator::new(Arc::new(transport), Vec::new(), Arc::new(Challenges::new()));
     let repository = |name: &str| {
-        let reference: crate::registry::Reference = name.parse().unwrap();
+        let reference: crate::Reference = name.parse().unwrap();
         reference.repository().clone()
     };
     let (remote, local) = (repository("r.example/a"), repository("localhost:5000/a"));

@@ -6,8 +6,8 @@ use futures_util::TryStreamExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::registry::limits::MAX_SKIPPED_BYTES;
-use crate::registry::testing::{Reply, Request, Server, quick};
+use crate::limits::MAX_SKIPPED_BYTES;
+use crate::testing::{Reply, Request, Server, quick};
 
 fn content(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + at / 251) as u8).collect()

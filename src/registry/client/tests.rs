@@ -2,9 +2,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::registry::blob::BlobRef;
-use crate::registry::credentials::Credential;
-use crate::registry::testing::{Reply, Request, Server, quick};
+use crate::blob::BlobRef;
+use crate::credentials::Credential;
+use crate::testing::{Reply, Request, Server, quick};
 
 const CONTENT: &[u8] = b"0123456789";
 

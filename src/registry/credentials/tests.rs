@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
-use crate::registry::reference::Reference;
+use crate::reference::Reference;
 
 fn repository(reference: &str) -> Repository {
     reference.parse::<Reference>().unwrap().repository().clone()

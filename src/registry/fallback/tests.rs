@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::registry::testing::{Reply, Request, Server, quick};
+use crate::testing::{Reply, Request, Server, quick};
 
 const TYPE: &str = "application/vnd.brisk.index.v1";
 
@@ -56,7 +56,7 @@ async fn registry(
     (server, tag)
 }
 
-async fn push(server: &Server, name: &str) -> Result<Digest, crate::registry::RegistryError> {
+async fn push(server: &Server, name: &str) -> Result<Digest, crate::RegistryError> {
     let client = Client::new(quick());
     client
         .push_referrer(

@@ -2,10 +2,10 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::layout_directory::REF_NAME;
-use crate::registry::limits::MAX_MANIFEST_BYTES;
-use crate::registry::media;
-use crate::registry::{Client, ClientConfig, ImageSource, Source};
+use crate::layout_directory::REF_NAME;
+use crate::limits::MAX_MANIFEST_BYTES;
+use crate::media;
+use crate::{Client, ClientConfig, ImageSource, Source};
 
 const TYPE: &str = "application/vnd.brisk.index.v1";
 

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
-use crate::registry::client::ClientConfig;
-use crate::registry::credentials::{Credential, CredentialSource};
-use crate::registry::testing::{Reply, Request, Server, quick};
+use crate::client::ClientConfig;
+use crate::credentials::{Credential, CredentialSource};
+use crate::testing::{Reply, Request, Server, quick};
 
 /// A registry that accepts uploads; `location` is where it tells clients to go.
 async fn uploads(location: &'static str) -> (Server, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
@@ -183,9 +183,7 @@ async fn pushing_asks_for_a_pushing_token() {
 
 #[tokio::test]
 async fn a_manifest_is_not_pushed_under_a_digest_that_is_not_its() {
-    let repository = "127.0.0.1:1/app"
-        .parse::<crate::registry::Reference>()
-        .unwrap();
+    let repository = "127.0.0.1:1/app".parse::<crate::Reference>().unwrap();
     let target = ManifestTarget::Digest(Digest::of(b"x"));
     let content = Bytes::from_static(b"{}");
     let error = Client::new(quick())
@@ -236,7 +234,7 @@ async fn a_slow_upload_is_no_timeout() {
         let reply = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(reply).await.unwrap();
     });
-    let reference: crate::registry::Reference = format!("{address}/app").parse().unwrap();
+    let reference: crate::Reference = format!("{address}/app").parse().unwrap();
     let mut config = quick();
     config.timeouts.idle = Duration::from_millis(120);
     config.retry.retries = 0;

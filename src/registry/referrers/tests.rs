@@ -1,8 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::registry::limits::MAX_REFERRERS_PAGES;
-use crate::registry::testing::{Reply, Request, Server, quick};
+use crate::limits::MAX_REFERRERS_PAGES;
+use crate::testing::{Reply, Request, Server, quick};
 
 const TYPE: &str = "application/vnd.brisk.index.v1";
 

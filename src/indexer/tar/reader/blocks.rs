@@ -1,16 +1,16 @@
 //! What a complete header block means, and extended headers with their content.
 
-use crate::indexer::tar::compose::{Composed, Composer, SparseMap};
-use crate::indexer::tar::entry::Entry;
-use crate::indexer::tar::error::{TarError, Warning};
-use crate::indexer::tar::header::{BLOCK, Header};
-use crate::indexer::tar::limit::MAX_GLOBAL_RECORDS;
-use crate::indexer::tar::number;
-use crate::indexer::tar::pax::{Effective, Records};
-use crate::indexer::tar::reader::TarReader;
-use crate::indexer::tar::sparse::MapText;
-use crate::indexer::tar::state::{Meta, MetaKind, State, padding_of};
-use crate::indexer::tar::visitor::Visitor;
+use crate::tar::compose::{Composed, Composer, SparseMap};
+use crate::tar::entry::Entry;
+use crate::tar::error::{TarError, Warning};
+use crate::tar::header::{BLOCK, Header};
+use crate::tar::limit::MAX_GLOBAL_RECORDS;
+use crate::tar::number;
+use crate::tar::pax::{Effective, Records};
+use crate::tar::reader::TarReader;
+use crate::tar::sparse::MapText;
+use crate::tar::state::{Meta, MetaKind, State, padding_of};
+use crate::tar::visitor::Visitor;
 
 impl TarReader {
     /// Acts on a complete header block.

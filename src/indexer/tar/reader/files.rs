@@ -1,12 +1,12 @@
 //! Regular files: their sparse maps, wherever those stand, and their place in the stream.
 
-use crate::indexer::tar::compose::{FileDraft, SparseMap};
-use crate::indexer::tar::entry::{DataExtent, EntryKind};
-use crate::indexer::tar::error::TarError;
-use crate::indexer::tar::reader::TarReader;
-use crate::indexer::tar::sparse::{self, MapText, SparseFields};
-use crate::indexer::tar::state::{State, padding_of};
-use crate::indexer::tar::visitor::Visitor;
+use crate::tar::compose::{FileDraft, SparseMap};
+use crate::tar::entry::{DataExtent, EntryKind};
+use crate::tar::error::TarError;
+use crate::tar::reader::TarReader;
+use crate::tar::sparse::{self, MapText, SparseFields};
+use crate::tar::state::{State, padding_of};
+use crate::tar::visitor::Visitor;
 
 impl TarReader {
     /// Takes a complete block that continues an old GNU sparse map.

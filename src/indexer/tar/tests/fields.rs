@@ -1,8 +1,8 @@
 //! Header fields, PAX records and GNU extensions.
 
-use crate::indexer::tar::entry::{EntryKind, EntryTime};
-use crate::indexer::tar::error::{TarError, Warning};
-use crate::indexer::tar::fixture::{end, gnu, pax, read, refusal, ustar, v7};
+use crate::tar::entry::{EntryKind, EntryTime};
+use crate::tar::error::{TarError, Warning};
+use crate::tar::fixture::{end, gnu, pax, read, refusal, ustar, v7};
 
 #[test]
 fn ustar_prefix_and_numbers() {

@@ -1,8 +1,8 @@
 //! Paths, types and the end of archives.
 
-use crate::indexer::tar::entry::EntryKind;
-use crate::indexer::tar::error::{TarError, Warning};
-use crate::indexer::tar::fixture::{end, gnu, pax, read, refusal, try_read, ustar};
+use crate::tar::entry::EntryKind;
+use crate::tar::error::{TarError, Warning};
+use crate::tar::fixture::{end, gnu, pax, read, refusal, try_read, ustar};
 
 #[test]
 fn empty_archives() {
@@ -194,8 +194,8 @@ fn truncation_is_told_from_the_end() {
 }
 
 fn try_read_whole(archive: &[u8]) -> Result<(), TarError> {
-    use crate::indexer::tar::fixture::read_pieces;
-    use crate::indexer::tar::limit::TarLimits;
+    use crate::tar::fixture::read_pieces;
+    use crate::tar::limit::TarLimits;
     read_pieces([archive], TarLimits::default()).map(|_| ())
 }
 

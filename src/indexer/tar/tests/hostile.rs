@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::indexer::tar::error::TarError;
-use crate::indexer::tar::fixture::{end, gnu, pax, read, read_pieces, refusal, ustar};
-use crate::indexer::tar::limit::{MAX_EXTENDED_HEADER, TarLimits};
+use crate::tar::error::TarError;
+use crate::tar::fixture::{end, gnu, pax, read, read_pieces, refusal, ustar};
+use crate::tar::limit::{MAX_EXTENDED_HEADER, TarLimits};
 
 #[test]
 fn extended_headers_are_limited() {
@@ -96,8 +96,8 @@ fn sparse_extents_of_a_layer_are_limited() {
 
 #[test]
 fn a_failed_reader_stays_failed() {
-    use crate::indexer::tar::fixture::Seen;
-    use crate::indexer::tar::reader::TarReader;
+    use crate::tar::fixture::Seen;
+    use crate::tar::reader::TarReader;
     let (mut reader, mut seen) = (TarReader::new(TarLimits::default()), Seen::default());
     assert!(reader.push(&[1; 512], &mut seen).is_err());
     assert_eq!(reader.push(&[0; 512], &mut seen), Err(TarError::Failed));

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 
-use crate::indexer::tar::entry::{DataExtent, EntryKind};
-use crate::indexer::tar::error::TarError;
-use crate::indexer::tar::fixture::{end, gnu, padded, pax, read, read_pieces, refusal, ustar};
-use crate::indexer::tar::limit::TarLimits;
+use crate::tar::entry::{DataExtent, EntryKind};
+use crate::tar::error::TarError;
+use crate::tar::fixture::{end, gnu, padded, pax, read, read_pieces, refusal, ustar};
+use crate::tar::limit::TarLimits;
 
 /// A file of 10 KiB with "hello" at 0 and "world" at 8192.
 fn expected() -> Vec<u8> {

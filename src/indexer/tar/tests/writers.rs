@@ -5,8 +5,8 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
-use crate::indexer::tar::entry::{EntryKind, EntryTime};
-use crate::indexer::tar::fixture::read;
+use crate::tar::entry::{EntryKind, EntryTime};
+use crate::tar::fixture::read;
 
 /// An entry as a test wants it written.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ mod error;
 mod file;
 mod remote;
 
-#[cfg(test)]
-pub(crate) mod faulty;
+#[cfg(feature = "faulty")]
+pub mod faulty;
 
 use std::fmt;
 use std::ops::Range;

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fuse::device::ensure_fusectl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::images;
@@ -21,8 +22,9 @@ use support::registry::{DockerRegistry, pause, until};
 
 /// No read may take longer.
 const HANG: Duration = Duration::from_secs(30);
-/// What needs no network must not take longer, whatever the network does.
-const PROMPT: Duration = Duration::from_secs(1);
+/// What needs no network must not take longer, whatever the network does: far below the minutes
+/// that a wait for the registry takes, far above what a busy machine takes.
+const PROMPT: Duration = Duration::from_secs(5);
 
 fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
@@ -44,6 +46,7 @@ fn python_files() -> Arc<Vec<Known>> {
 /// Where the kernel says how many requests of a mount have no answer yet. To be asked for while
 /// the service answers; reading it needs no service.
 fn unanswered_file(directory: &Path) -> PathBuf {
+    ensure_fusectl().unwrap();
     let device = std::fs::metadata(directory).unwrap().dev();
     let connection = nix::sys::stat::minor(device).to_string();
     Path::new("/sys/fs/fuse/connections")
@@ -68,11 +71,10 @@ fn kill_while_reads_wait(node: &Node, directory: &Path) {
         }
         let pid = i32::try_from(status["pid"].as_u64().unwrap()).unwrap();
         // Held still, so that what waits now still waits when it dies.
-        signal(pid, Signal::SIGSTOP);
+        let _held = Stopped::new(pid);
         if unanswered(&requests) > 0 {
             return signal(pid, Signal::SIGKILL);
         }
-        signal(pid, Signal::SIGCONT);
     }
 }
 
@@ -156,12 +158,15 @@ fn holds_fuse(pid: i32) -> bool {
         .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/fuse")))
 }
 
-/// A registry that is held still until the value is dropped.
+/// A process that is held still until the value is dropped.
 struct Stopped(i32);
 
 impl Stopped {
-    fn new(registry: &DockerRegistry) -> Self {
-        let pid = i32::try_from(registry.pid()).unwrap();
+    fn registry(registry: &DockerRegistry) -> Self {
+        Self::new(i32::try_from(registry.pid()).unwrap())
+    }
+
+    fn new(pid: i32) -> Self {
         signal(pid, Signal::SIGSTOP);
         Stopped(pid)
     }
@@ -224,7 +229,7 @@ fn a_registry_that_hangs_delays_only_what_needs_it() {
         verify(&directory, file, 0, file.content.len()).unwrap();
     }
 
-    let stopped = Stopped::new(&registry);
+    let stopped = Stopped::registry(&registry);
     let waiting = wait_by(200, &node, &directory, &known);
     for (number, file) in known.iter().enumerate().step_by(7) {
         // Most of these names were never looked up.
@@ -312,7 +317,7 @@ fn sigkill_ends_whatever_waits_for_a_registry_that_hangs() {
     let node = Node::new();
     let directory = mount_off(&node, &reference);
     let requests = unanswered_file(&directory);
-    let _stopped = Stopped::new(&registry);
+    let _stopped = Stopped::registry(&registry);
     // A file of its own for each, or they would wait for each other's pages.
     let mut known = known_files(&images::unpacked("python"), 1 << 20);
     known.retain(|k| !k.path.ends_with("python3.11"));

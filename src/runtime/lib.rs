@@ -5,6 +5,7 @@ mod cli;
 mod container;
 mod error;
 mod process;
+mod procfs;
 mod rootfs;
 mod spec;
 mod state;

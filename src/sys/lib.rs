@@ -11,6 +11,7 @@ pub mod loopback;
 pub mod map;
 pub mod mount_attributes;
 pub mod namespace;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod tuning;

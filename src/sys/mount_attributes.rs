@@ -50,18 +50,51 @@ struct MountAttributes {
     userns_fd: u64,
 }
 
+/// `MOUNT_ATTR_IDMAP`.
+const ID_MAP: u64 = 0x10_0000;
+
 /// Applies `change` to the mount that `mount` refers to (a mount's root, or an `O_PATH`
 /// descriptor of it), and to every mount below when `recursive`.
 ///
 /// # Errors
 /// What mount_setattr(2) reports; `ENOSYS` before Linux 5.12.
 pub fn change(mount: BorrowedFd<'_>, change: Change, recursive: bool) -> io::Result<()> {
-    let attributes = MountAttributes {
-        attr_set: change.set,
-        attr_clr: change.clear,
-        propagation: change.propagation,
-        userns_fd: 0,
-    };
+    apply(
+        mount,
+        MountAttributes {
+            attr_set: change.set,
+            attr_clr: change.clear,
+            propagation: change.propagation,
+            userns_fd: 0,
+        },
+        recursive,
+    )
+}
+
+/// Makes the detached mount `mount` show owners through the maps of the user namespace
+/// `namespace`, and every mount below it when `recursive`.
+///
+/// # Errors
+/// What mount_setattr(2) reports: `EINVAL` where the filesystem cannot do it, `EPERM` where the
+/// filesystem belongs to another user namespace.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    apply(
+        mount,
+        MountAttributes {
+            attr_set: ID_MAP,
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+        },
+        recursive,
+    )
+}
+
+fn apply(mount: BorrowedFd<'_>, attributes: MountAttributes, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;

@@ -14,7 +14,8 @@ use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
 use crate::container::init::{Identity, Init};
 use crate::error::{Context, Error, Result};
-use crate::process::{Console, Filter, Sets};
+use crate::process::{Console, Filter, Sets, check_labels};
+use crate::rootfs;
 use crate::spec::{self, IdMapping, Linux, NamespaceKind, Process, Spec};
 use crate::state::{Directory, State, Status, rfc3339, start_time};
 
@@ -108,13 +109,15 @@ fn check_console(process: &Process, given: bool) -> Result<()> {
     }
 }
 
-fn identity<'a>(process: &'a Process, linux: &Linux, preserved: u32) -> Result<Identity<'a>> {
+fn identity<'a>(process: &'a Process, linux: &'a Linux, preserved: u32) -> Result<Identity<'a>> {
     let listen = std::env::var("LISTEN_FDS")
         .ok()
         .and_then(|number| number.parse::<u32>().ok());
     let listen_descriptors = listen.unwrap_or(0);
+    check_labels(process, &linux.mount_label)?;
     Ok(Identity {
         process,
+        linux,
         sets: process
             .capabilities
             .as_ref()
@@ -142,6 +145,7 @@ fn fork(
         .open(directory.failure())
         .doing(|| "make the file for a failed exec")?;
     let (ours, theirs) = Channel::pair()?;
+    let sources = rootfs::prepare_sources(&spec.mounts, linux, &state.bundle)?;
     let (namespaces, new) = namespaces(linux)?;
     let birthplace = state.cgroup.birthplace()?;
     let forked = sys::clone::fork(new, birthplace.as_ref().map(AsFd::as_fd))
@@ -172,6 +176,7 @@ fn fork(
                 fifo,
                 failure,
                 console,
+                sources,
                 namespaces,
                 pivot: arguments.pivot,
                 new_keyring: arguments.new_keyring,
@@ -256,9 +261,8 @@ fn accompany(
 }
 
 fn write_map(pid: i32, name: &str, mappings: &[IdMapping]) -> Result<()> {
-    let line = |map: &IdMapping| format!("{} {} {}\n", map.container_id, map.host_id, map.size);
-    let lines: String = mappings.iter().map(line).collect();
-    std::fs::write(format!("/proc/{pid}/{name}"), lines).doing(|| format!("write {name}"))
+    std::fs::write(format!("/proc/{pid}/{name}"), rootfs::map_lines(mappings))
+        .doing(|| format!("write {name}"))
 }
 
 /// Writes a process number: whole or not at all, for those who watch the file.

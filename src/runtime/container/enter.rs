@@ -9,12 +9,14 @@ use sys::clone::{Child, Forked};
 
 use crate::container::channel::{Channel, Message};
 use crate::container::create::write_pid_file;
-use crate::container::init::{Identity, become_root, join_keyring};
+use crate::container::init::{Identity, Opened, become_root, join_keyring};
 use crate::container::signal::handle;
 use crate::error::{Context, Error, Result};
-use crate::process::{Console, Filter, Program, Sets, attach_terminal, open_terminal};
+use crate::process::{
+    Console, Filter, Program, Sets, attach_terminal, check_labels, open_terminal, set_affinity,
+};
 use crate::rootfs::Root;
-use crate::spec::{NamespaceKind, Process};
+use crate::spec::{CpuAffinity, NamespaceKind, Process};
 use crate::state::{Directory, State, Status};
 
 /// What `exec` is asked for.
@@ -57,10 +59,13 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
             status: status.as_str(),
         });
     }
-    let linux = directory.spec()?.linux.unwrap_or_default();
+    let spec = directory.spec()?;
+    let linux = spec.linux.unwrap_or_default();
     let process = &arguments.process;
+    check_labels(process, "")?;
     let identity = Identity {
         process,
+        linux: &linux,
         sets: process
             .capabilities
             .as_ref()
@@ -90,7 +95,10 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
         }
     };
     drop(theirs);
-    if let Err(error) = accompany(&child, arguments, &state, &ours) {
+    let inherited = spec.process.and_then(|process| process.exec_cpu_affinity);
+    let affinity = process.exec_cpu_affinity.clone().or(inherited);
+    let affinity = affinity.unwrap_or_default();
+    if let Err(error) = accompany(&child, arguments, &state, &ours, &affinity) {
         let _ = sys::signal::send(child.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None);
         return Err(error);
@@ -116,8 +124,17 @@ fn foreign_namespaces(state: &State) -> Result<u64> {
     Ok(foreign)
 }
 
-fn accompany(child: &Child, arguments: &Enter, state: &State, channel: &Channel) -> Result<()> {
+fn accompany(
+    child: &Child,
+    arguments: &Enter,
+    state: &State,
+    channel: &Channel,
+    affinity: &CpuAffinity,
+) -> Result<()> {
+    let field = "process.execCPUAffinity";
+    set_affinity(child.pid, &format!("{field}.initial"), &affinity.initial)?;
     state.cgroup.attach(child.pid)?;
+    set_affinity(child.pid, &format!("{field}.final"), &affinity.last)?;
     if let Some(score) = arguments.process.oom_score_adj {
         std::fs::write(
             format!("/proc/{}/oom_score_adj", child.pid),
@@ -148,7 +165,7 @@ fn run(
     channel: &Channel,
 ) -> ! {
     let error = match prepare(arguments, identity, state, target, foreign, channel) {
-        Ok(program) => identity.execute(&program),
+        Ok((program, opened)) => identity.execute(&program, &opened),
         Err(error) => error,
     };
     let _ = channel.send(&Message::Failed(error.to_string()));
@@ -162,11 +179,12 @@ fn prepare(
     target: &OwnedFd,
     foreign: u64,
     channel: &Channel,
-) -> Result<Program> {
+) -> Result<(Program, Opened)> {
     channel.expect(&Message::Go)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .doing(|| "become undumpable")?;
     rustix::process::setsid().doing(|| "start a session")?;
+    let opened = identity.open(state, Status::Running)?;
     let own = foreign & !(NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
     if own != 0 {
         sys::namespace::join(target.as_fd(), own).doing(|| "join the container's namespaces")?;
@@ -182,8 +200,8 @@ fn prepare(
         let terminal = open_terminal(&Root::new(root), console, size, false)?;
         attach_terminal(&terminal, arguments.process.user.uid)?;
     }
-    let program = identity.assume()?;
+    let program = identity.assume(&opened)?;
     channel.send(&Message::Ready)?;
     channel.expect(&Message::Go)?;
-    Ok(program)
+    Ok((program, opened))
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use rustix::process::DumpableBehavior;
 use sys::clone::flags;
 
@@ -13,9 +14,11 @@ use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
 use crate::error::{Context, Error, Result};
 use crate::process::{
-    Console, Filter, Program, Sets, attach_terminal, become_user, change_directory, look_up,
-    open_terminal, set_io_priority, set_limits,
+    Agent, Console, Filter, Labels, Program, Sets, attach_terminal, become_user, change_directory,
+    look_up, open_terminal, set_io_priority, set_limits, set_memory_policy, set_personality,
+    set_scheduler,
 };
+use crate::procfs::Procfs;
 use crate::rootfs;
 use crate::spec::{Linux, NamespaceKind, Process, Spec};
 use crate::state::{State, Status};
@@ -23,6 +26,7 @@ use crate::state::{State, Status};
 /// What the program runs as, gathered before the fork.
 pub struct Identity<'a> {
     pub process: &'a Process,
+    pub linux: &'a Linux,
     pub sets: Sets,
     pub filter: Option<Filter>,
     /// Descriptors after the standard streams that the program keeps.
@@ -31,20 +35,51 @@ pub struct Identity<'a> {
     pub listen_descriptors: u32,
 }
 
+/// What is opened of the host's tree for use when that is gone.
+#[derive(Debug, Default)]
+pub struct Opened {
+    labels: Labels,
+    agent: Option<Agent>,
+}
+
 impl Identity<'_> {
+    /// Opens what [`Identity::assume`] needs of the host.
+    ///
+    /// # Errors
+    /// [`Error`] naming the property.
+    pub fn open(&self, state: &State, status: Status) -> Result<Opened> {
+        let profile = self.linux.seccomp.as_ref();
+        let agent = profile.map(|profile| Agent::connect(profile, state, status));
+        Ok(Opened {
+            labels: Labels::open(self.process)?,
+            agent: agent.transpose()?.flatten(),
+        })
+    }
+
     /// Takes on everything except a filter that `no_new_privs` lets come last.
     ///
     /// # Errors
     /// [`Error`] of the step that failed.
-    pub fn assume(&self) -> Result<Program> {
+    pub fn assume(&self, opened: &Opened) -> Result<Program> {
         let process = self.process;
         set_limits(&process.rlimits)?;
         if let Some(priority) = &process.io_priority {
             set_io_priority(priority)?;
         }
+        if let Some(scheduler) = &process.scheduler {
+            set_scheduler(scheduler)?;
+        }
+        if let Some(policy) = &self.linux.memory_policy {
+            set_memory_policy(policy)?;
+        }
+        if let Some(personality) = &self.linux.personality {
+            set_personality(personality)?;
+        }
+        // Before the capabilities go and while it may still be allowed: it counts from the exec.
+        opened.labels.set(process)?;
         if !process.no_new_privileges {
             // Loading needs CAP_SYS_ADMIN, which is about to go.
-            self.install_filter()?;
+            self.install_filter(opened)?;
         }
         self.sets.cut_bounding()?;
         // Either the one who makes the container or its user may be who can enter it.
@@ -71,9 +106,9 @@ impl Identity<'_> {
     ///
     /// # Errors
     /// Only returns with one.
-    pub fn execute(&self, program: &Program) -> Error {
+    pub fn execute(&self, program: &Program, opened: &Opened) -> Error {
         if self.process.no_new_privileges
-            && let Err(error) = self.install_filter()
+            && let Err(error) = self.install_filter(opened)
         {
             return error;
         }
@@ -81,8 +116,11 @@ impl Identity<'_> {
         program.execute()
     }
 
-    fn install_filter(&self) -> Result<()> {
-        self.filter.as_ref().map_or(Ok(()), Filter::install)
+    fn install_filter(&self, opened: &Opened) -> Result<()> {
+        let Some(filter) = &self.filter else {
+            return Ok(());
+        };
+        filter.install(opened.agent.as_ref())
     }
 }
 
@@ -96,6 +134,7 @@ pub struct Init<'a> {
     pub fifo: OwnedFd,
     pub failure: File,
     pub console: Option<Console>,
+    pub sources: rootfs::Sources,
     pub namespaces: Vec<(u64, OwnedFd)>,
     pub pivot: bool,
     pub new_keyring: bool,
@@ -105,8 +144,8 @@ impl Init<'_> {
     /// Runs in the child; ends in the program or in the end of the process.
     pub fn run(mut self) -> ! {
         match self.prepare() {
-            Ok(program) => {
-                let error = self.wait_and_execute(&program);
+            Ok((program, opened)) => {
+                let error = self.wait_and_execute(&program, &opened);
                 let _ = self.failure.write_all(error.to_string().as_bytes());
             }
             Err(error) => {
@@ -116,7 +155,7 @@ impl Init<'_> {
         sys::clone::exit_now(1)
     }
 
-    fn prepare(&self) -> Result<Program> {
+    fn prepare(&mut self) -> Result<(Program, Opened)> {
         self.channel.expect(&Message::Go)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .doing(|| "become undumpable")?;
@@ -125,7 +164,14 @@ impl Init<'_> {
         self.set_names()?;
         set_sysctls(self.linux)?;
         let state = self.state;
-        let root = rootfs::prepare(self.spec, &state.bundle, &state.rootfs, &state.cgroup)?;
+        let opened = self.identity.open(state, Status::Creating)?;
+        let root = rootfs::prepare(
+            self.spec,
+            &state.bundle,
+            &state.rootfs,
+            &state.cgroup,
+            std::mem::take(&mut self.sources),
+        )?;
         let terminal = match &self.console {
             Some(console) => {
                 let size = self.identity.process.console_size;
@@ -148,9 +194,9 @@ impl Init<'_> {
         if self.new_keyring {
             join_keyring(&state.id)?;
         }
-        let program = self.identity.assume()?;
+        let program = self.identity.assume(&opened)?;
         self.channel.send(&Message::Ready)?;
-        Ok(program)
+        Ok((program, opened))
     }
 
     fn enter_namespaces(&self) -> Result<()> {
@@ -183,7 +229,7 @@ impl Init<'_> {
 
     /// Waits for `start`, which writes a byte; the descriptor closes as the program begins,
     /// which is how `start` learns of it.
-    fn wait_and_execute(&self, program: &Program) -> Error {
+    fn wait_and_execute(&self, program: &Program, opened: &Opened) -> Error {
         let wait = || -> std::result::Result<(), rustix::io::Errno> {
             loop {
                 match poll(&mut [PollFd::new(&self.fifo, PollFlags::IN)], None) {
@@ -203,7 +249,7 @@ impl Init<'_> {
         if let Err(error) = hooks::run(hooks, self.state, Status::Created) {
             return error;
         }
-        self.identity.execute(program)
+        self.identity.execute(program, opened)
     }
 }
 
@@ -226,21 +272,18 @@ pub fn join_keyring(id: &str) -> Result<()> {
     }
 }
 
-/// Through the host's /proc, which shows each process the settings of its own namespaces, and
-/// which no image has prepared.
+/// Through a procfs that nobody has prepared, which shows each process the settings of its own
+/// namespaces.
 fn set_sysctls(linux: &Linux) -> Result<()> {
+    if linux.sysctl.is_empty() {
+        return Ok(());
+    }
+    let procfs = Procfs::of_host()?;
     for (key, value) in &linux.sysctl {
         let path = sysctl_path(key)?;
-        let action = || format!("set sysctl {key}");
-        let mut file = File::options().write(true).open(&path).doing(action)?;
-        let on = rustix::fs::fstatfs(&file).doing(action)?;
-        if on.f_type != rustix::fs::PROC_SUPER_MAGIC {
-            return Err(Error::invalid(
-                format!("linux.sysctl {key}"),
-                "is not in procfs",
-            ));
-        }
-        file.write_all(value.as_bytes()).doing(action)?;
+        let action = || format!("set linux.sysctl {key}");
+        let file = procfs.open(&path, OFlags::WRONLY).doing(action)?;
+        File::from(file).write_all(value.as_bytes()).doing(action)?;
     }
     Ok(())
 }
@@ -264,7 +307,7 @@ fn sysctl_path(key: &str) -> Result<PathBuf> {
     {
         return Err(Error::invalid("linux.sysctl", key));
     }
-    Ok(Path::new("/proc/sys").join(swapped))
+    Ok(Path::new("sys").join(swapped))
 }
 
 #[cfg(test)]
@@ -276,15 +319,15 @@ mod tests {
         let path = |key| sysctl_path(key).unwrap();
         assert_eq!(
             path("net.ipv4.ip_forward"),
-            Path::new("/proc/sys/net/ipv4/ip_forward")
+            Path::new("sys/net/ipv4/ip_forward")
         );
         assert_eq!(
             path("net/ipv4/conf/eth0.1/x"),
-            Path::new("/proc/sys/net/ipv4/conf/eth0.1/x")
+            Path::new("sys/net/ipv4/conf/eth0.1/x")
         );
         assert_eq!(
             path("net.ipv4.conf.eth0/1.x"),
-            Path::new("/proc/sys/net/ipv4/conf/eth0.1/x")
+            Path::new("sys/net/ipv4/conf/eth0.1/x")
         );
         assert!(sysctl_path("net/../../etc").is_err());
     }

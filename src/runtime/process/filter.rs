@@ -8,6 +8,7 @@ use libseccomp::{
 use rustix::fs::MemfdFlags;
 
 use crate::error::{Context, Error, Result};
+use crate::process::notify::Agent;
 use crate::spec::{Argument, Seccomp, Syscalls};
 
 /// A compiled filter.
@@ -23,6 +24,7 @@ impl Filter {
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Unsupported`] naming the field.
     pub fn compile(profile: &Seccomp) -> Result<Self> {
+        check_notifications(profile)?;
         let default = action(
             "defaultAction",
             &profile.default_action,
@@ -48,19 +50,72 @@ impl Filter {
         file.rewind().doing(|| "rewind the seccomp filter")?;
         file.read_to_end(&mut program)
             .doing(|| "read the seccomp filter")?;
-        Ok(Self {
-            program,
-            flags: flags(&profile.flags)?,
-        })
+        let mut flags = flags(&profile.flags)?;
+        if notifies(profile) {
+            flags |= sys::seccomp::FLAG_NEW_LISTENER;
+            if flags & sys::seccomp::FLAG_TSYNC != 0 {
+                flags |= sys::seccomp::FLAG_TSYNC_ESRCH;
+            }
+        }
+        Ok(Self { program, flags })
     }
 
-    /// Loads it for this process.
+    /// Loads it for this process and hands the descriptor of notifications to `agent`.
     ///
     /// # Errors
     /// [`Error::Os`].
-    pub fn install(&self) -> Result<()> {
-        sys::seccomp::install(&self.program, self.flags).doing(|| "load the seccomp filter")
+    pub fn install(&self, agent: Option<&Agent>) -> Result<()> {
+        let listener =
+            sys::seccomp::install(&self.program, self.flags).doing(|| "load the seccomp filter")?;
+        match (listener, agent) {
+            (Some(listener), Some(agent)) => agent.send(&listener),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Whether calls are reported to an agent.
+fn notifies(profile: &Seccomp) -> bool {
+    let mut rules = profile.syscalls.iter();
+    rules.any(|rule| rule.action == "SCMP_ACT_NOTIFY")
+}
+
+/// The process hands over the descriptor itself, with the filter in force: calls needed for that
+/// cannot wait for an answer.
+fn check_notifications(profile: &Seccomp) -> Result<()> {
+    if profile.default_action == "SCMP_ACT_NOTIFY" {
+        return Err(Error::invalid(
+            "linux.seccomp.defaultAction",
+            "SCMP_ACT_NOTIFY cannot be the default action",
+        ));
+    }
+    if !notifies(profile) {
+        return match profile.listener_path.as_str() {
+            "" => Ok(()),
+            _ => Err(Error::invalid(
+                "linux.seccomp.listenerPath",
+                "no rule has the action SCMP_ACT_NOTIFY",
+            )),
+        };
+    }
+    if profile.listener_path.is_empty() {
+        return Err(Error::invalid(
+            "linux.seccomp.listenerPath",
+            "missing, and SCMP_ACT_NOTIFY needs it",
+        ));
+    }
+    for rule in &profile.syscalls {
+        let needed = |name: &&String| matches!(name.as_str(), "write" | "sendmsg");
+        if rule.action == "SCMP_ACT_NOTIFY"
+            && let Some(name) = rule.names.iter().find(needed)
+        {
+            return Err(Error::invalid(
+                "linux.seccomp.syscalls",
+                format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn refused(error: libseccomp::error::SeccompError) -> Error {
@@ -74,6 +129,7 @@ fn flags(names: &[String]) -> Result<u64> {
                 "SECCOMP_FILTER_FLAG_TSYNC" => sys::seccomp::FLAG_TSYNC,
                 "SECCOMP_FILTER_FLAG_LOG" => sys::seccomp::FLAG_LOG,
                 "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => sys::seccomp::FLAG_SPEC_ALLOW,
+                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => sys::seccomp::FLAG_WAIT_KILLABLE_RECV,
                 other => return Err(Error::unsupported("linux.seccomp.flags", other)),
             })
     })
@@ -93,7 +149,7 @@ fn action(field: &str, name: &str, errno: Option<u32>) -> Result<ScmpAction> {
         "SCMP_ACT_TRACE" => ScmpAction::Trace(number),
         "SCMP_ACT_LOG" => ScmpAction::Log,
         "SCMP_ACT_ALLOW" => ScmpAction::Allow,
-        "SCMP_ACT_NOTIFY" => return Err(Error::unsupported(field, "SCMP_ACT_NOTIFY")),
+        "SCMP_ACT_NOTIFY" => ScmpAction::Notify,
         other => return Err(Error::invalid(field, other)),
     })
 }

@@ -41,9 +41,29 @@ pub fn set(limits: &[Rlimit]) -> Result<()> {
             current: value(*soft),
             maximum: value(*hard),
         };
-        rustix::process::setrlimit(resource, limit).doing(|| format!("set {kind}"))?;
+        if soft > hard {
+            return Err(Error::invalid(
+                format!("process.rlimits {kind}"),
+                format!("the soft limit {soft} is above the hard limit {hard}"),
+            ));
+        }
+        match rustix::process::setrlimit(resource, limit) {
+            Err(rustix::io::Errno::PERM) => return Err(beyond(kind, resource, *hard)),
+            other => other.doing(|| format!("set process.rlimits {kind}"))?,
+        }
     }
     Ok(())
+}
+
+/// Only a privileged process raises a hard limit.
+fn beyond(kind: &str, resource: Resource, hard: u64) -> Error {
+    let own = rustix::process::getrlimit(resource).maximum;
+    let own = own.map_or_else(|| "unlimited".to_owned(), |own| own.to_string());
+    let reason = format!(
+        "the hard limit {hard} is above this process's own {own}, and raising it needs \
+         CAP_SYS_RESOURCE"
+    );
+    Error::invalid(format!("process.rlimits {kind}"), reason)
 }
 
 /// Sets the I/O priority of this process.
@@ -57,5 +77,8 @@ pub fn set_io_priority(wanted: &IoPriority) -> Result<()> {
         "IOPRIO_CLASS_IDLE" => 3,
         other => return Err(Error::invalid("process.ioPriority.class", other)),
     };
-    sys::tuning::set_io_priority(class, wanted.priority).doing(|| "set the I/O priority")
+    if wanted.priority > 7 {
+        return Err(Error::invalid("process.ioPriority.priority", "above 7"));
+    }
+    sys::tuning::set_io_priority(class, wanted.priority).doing(|| "set process.ioPriority")
 }

@@ -2,13 +2,16 @@
 //! is made through descriptors resolved inside the root while the host's tree is still there.
 
 mod cgroup;
+mod copy_up;
 mod devices;
 mod hide;
+mod idmap;
 mod mounts;
 mod options;
 mod pivot;
 mod resolve;
 
+pub use idmap::{Sources, map_lines, prepare as prepare_sources};
 pub use options::names as option_names;
 pub use pivot::{enter, make_read_only, set_propagation};
 pub use resolve::Root;
@@ -23,16 +26,26 @@ use crate::spec::Spec;
 ///
 /// # Errors
 /// [`crate::error::Error`] naming the path inside the container.
-pub fn prepare(spec: &Spec, bundle: &Path, rootfs: &Path, cgroup: &Cgroup) -> Result<Root> {
-    let propagation = spec
-        .linux
-        .as_ref()
-        .map_or("", |linux| linux.rootfs_propagation.as_str());
+pub fn prepare(
+    spec: &Spec,
+    bundle: &Path,
+    rootfs: &Path,
+    cgroup: &Cgroup,
+    sources: Sources,
+) -> Result<Root> {
+    let linux = spec.linux.as_ref();
+    let propagation = linux.map_or("", |linux| linux.rootfs_propagation.as_str());
     pivot::detach_from_host(propagation)?;
     let root = pivot::bind_root(rootfs)?;
+    let place = mounts::Place {
+        bundle,
+        cgroup,
+        label: linux.map_or("", |linux| linux.mount_label.as_str()),
+    };
     let mut later = Vec::new();
-    for mount in &spec.mounts {
-        mounts::mount(&root, mount, bundle, cgroup, &mut later)?;
+    let sources = sources.into_iter().chain(std::iter::repeat_with(|| None));
+    for (mount, source) in spec.mounts.iter().zip(sources) {
+        mounts::mount(&root, mount, source, &place, &mut later)?;
     }
     if devices::wanted(spec) {
         devices::make(&root, spec)?;

@@ -19,6 +19,12 @@ pub struct Options {
     pub below: Change,
     /// Propagation changes in order, each recursive or not.
     pub propagation: Vec<(u64, bool)>,
+    /// Changes of what is mounted there already, instead of a new mount.
+    pub remount: bool,
+    /// Ids mapped, and whether in the mounts below too.
+    pub id_map: Option<bool>,
+    /// A tmpfs that begins with the image's files.
+    pub copy_up: bool,
     /// Flags and `key=value` pairs for the filesystem.
     pub data: Vec<String>,
 }
@@ -69,7 +75,16 @@ pub fn names() -> Vec<String> {
     let recursive = plain.iter().map(|name| format!("r{name}"));
     let mut names: Vec<String> = plain.iter().map(|&name| name.to_owned()).collect();
     names.extend(recursive);
-    names.extend(["bind", "rbind", "defaults"].map(str::to_owned));
+    let others = [
+        "bind",
+        "rbind",
+        "defaults",
+        "remount",
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+    ];
+    names.extend(others.map(str::to_owned));
     names.sort();
     names
 }
@@ -95,7 +110,7 @@ impl Options {
     /// Sorts the options of the mount at `destination`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the option.
+    /// [`Error::Invalid`] naming the destination.
     pub fn parse(destination: &str, options: &[String]) -> Result<Self> {
         let mut parsed = Self::default();
         for option in options {
@@ -118,15 +133,25 @@ impl Options {
         Ok(parsed)
     }
 
+    /// Whether these options, or the type, ask for a bind mount.
+    #[must_use]
+    pub fn is_bind(&self, kind: &str) -> bool {
+        self.bind.is_some() || kind == "bind"
+    }
+
     fn parse_other(&mut self, destination: &str, option: &str) -> Result<()> {
         match option {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
             // The default of every filesystem.
             "defaults" | "async" | "loud" | "silent" | "nomand" | "noiversion" | "nolazytime" => {}
-            "remount" | "idmap" | "ridmap" | "tmpcopyup" => {
-                let field = format!("mounts option {option:?} of {destination}");
-                return Err(Error::unsupported(field, "not implemented"));
+            "remount" => self.remount = true,
+            "idmap" => self.id_map = Some(self.id_map.unwrap_or(false)),
+            "ridmap" => self.id_map = Some(true),
+            "tmpcopyup" => self.copy_up = true,
+            "" => {
+                let field = format!("mounts.options of {destination}");
+                return Err(Error::invalid(field, "an option is empty"));
             }
             // Flags of the superblock (sync, dirsync, lazytime, …) go the way of the
             // filesystem's own options.
@@ -178,8 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_named() {
-        let error = Options::parse("/x", &["tmpcopyup".to_owned()]).unwrap_err();
-        assert!(error.to_string().contains("tmpcopyup"));
+    fn what_is_done_by_the_runtime_is_not_for_the_filesystem() {
+        let options = parse(&["remount", "ridmap", "idmap", "tmpcopyup"]);
+        assert!(options.remount && options.copy_up && options.data.is_empty());
+        assert_eq!(options.id_map, Some(true));
+        assert!(Options::parse("/x", &[String::new()]).is_err());
     }
 }

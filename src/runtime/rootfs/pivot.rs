@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 use sys::mount_attributes::{Change, READ_ONLY, change};
 
@@ -12,14 +12,55 @@ use crate::rootfs::mounts::attach;
 use crate::rootfs::{Root, options};
 
 /// Keeps the container's mounts from reaching the host. By default the host's still reach the
-/// container.
+/// container. Where both ways are asked for, only the place of the root itself is kept apart, in
+/// [`bind_root`].
 ///
 /// # Errors
 /// [`Error::Os`].
 pub fn detach_from_host(propagation: &str) -> Result<()> {
-    let (flag, recursive) = options::propagation(propagation)
-        .unwrap_or((u64::from(MountPropagationFlags::DOWNSTREAM.bits()), true));
-    set("/", flag, recursive)
+    let slave = u64::from(MountPropagationFlags::DOWNSTREAM.bits());
+    let private = u64::from(MountPropagationFlags::PRIVATE.bits());
+    match options::propagation(propagation) {
+        Some((flag, _)) if flag == u64::from(MountPropagationFlags::SHARED.bits()) => Ok(()),
+        // An unbindable tree could not give the root its mount; it becomes so at the end.
+        Some((flag, _)) if flag != slave => set("/", private, true),
+        _ => set("/", slave, true),
+    }
+}
+
+/// Makes the mount that `rootfs` is on private: what is mounted there must not reach the host,
+/// and pivot_root(2) demands it.
+fn isolate_place(rootfs: &Path) -> Result<()> {
+    let action = || format!("find the mount of {}", rootfs.display());
+    let found = rustix::fs::statx(CWD, rootfs, AtFlags::empty(), StatxFlags::MNT_ID);
+    let id = found.doing(action)?.stx_mnt_id.to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").doing(action)?;
+    let point = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        (fields.next() == Some(&id))
+            .then(|| fields.nth(3))
+            .flatten()
+    });
+    let point = point.ok_or_else(|| Error::invalid("root.path", "is on no mount"))?;
+    set(
+        &unescape(point),
+        u64::from(MountPropagationFlags::PRIVATE.bits()),
+        false,
+    )
+}
+
+/// Spaces and their like are three octal digits in mountinfo.
+fn unescape(text: &str) -> String {
+    let mut plain = text.to_owned();
+    for (escaped, letter) in [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ] {
+        plain = plain.replace(escaped, letter);
+    }
+    plain
 }
 
 fn set(path: &str, flag: u64, recursive: bool) -> Result<()> {
@@ -42,6 +83,7 @@ pub fn bind_root(rootfs: &Path) -> Result<Root> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
+    isolate_place(rootfs)?;
     let tree = rustix::mount::open_tree(CWD, rootfs, flags).doing(action)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = rustix::fs::open(rootfs, flags, Mode::empty()).doing(action)?;

@@ -38,10 +38,10 @@ pub fn check(spec: &Spec) -> Result<()> {
         if mount.destination.is_empty() {
             return Err(Error::invalid("mounts.destination", "empty"));
         }
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(Error::unsupported(
-                "mounts.uidMappings",
-                "no idmapped mounts yet",
+        if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+            return Err(Error::invalid(
+                format!("mounts.uidMappings of {}", mount.destination),
+                "uidMappings and gidMappings belong together",
             ));
         }
     }
@@ -83,34 +83,19 @@ pub fn check_process(process: &Process) -> Result<()> {
             "args, env or cwd contain a NUL byte",
         ));
     }
-    refuse(
-        &[
-            ("process.scheduler", process.scheduler.is_some()),
-            (
-                "process.apparmorProfile",
-                !process.apparmor_profile.is_empty(),
-            ),
-            ("process.selinuxLabel", !process.selinux_label.is_empty()),
-            (
-                "process.execCPUAffinity",
-                process.exec_cpu_affinity.is_some(),
-            ),
-        ],
-        "not implemented",
-    )
+    Ok(())
 }
 
 fn check_linux(linux: &Linux) -> Result<()> {
-    refuse(
-        &[
-            ("linux.netDevices", !linux.net_devices.is_empty()),
-            ("linux.mountLabel", !linux.mount_label.is_empty()),
-            ("linux.intelRdt", linux.intel_rdt.is_some()),
-            ("linux.memoryPolicy", linux.memory_policy.is_some()),
-            ("linux.personality", linux.personality.is_some()),
-        ],
-        "not implemented",
-    )?;
+    if linux.intel_rdt.is_some() {
+        return Err(Error::unsupported(
+            "linux.intelRdt",
+            "this runtime does not allocate caches",
+        ));
+    }
+    if !linux.net_devices.is_empty() {
+        return Err(Error::unsupported("linux.netDevices", "not implemented"));
+    }
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         let rest = &linux.namespaces[index + 1..];
         if rest.iter().any(|other| other.kind == namespace.kind) {
@@ -155,15 +140,6 @@ fn check_linux(linux: &Linux) -> Result<()> {
             "linux.timeOffsets",
             "no new time namespace is asked for",
         ));
-    }
-    if let Some(seccomp) = &linux.seccomp {
-        refuse(
-            &[(
-                "linux.seccomp.listenerPath",
-                !seccomp.listener_path.is_empty(),
-            )],
-            "not implemented",
-        )?;
     }
     match linux.rootfs_propagation.as_str() {
         "" | "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "unbindable"

@@ -18,16 +18,45 @@ pub struct Linux {
     pub cgroups_path: String,
     pub namespaces: Vec<Namespace>,
     pub devices: Vec<Device>,
-    pub net_devices: BTreeMap<String, serde_json::Value>,
+    pub net_devices: BTreeMap<String, NetDevice>,
     pub seccomp: Option<Seccomp>,
     pub rootfs_propagation: String,
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub mount_label: String,
     pub intel_rdt: Option<serde_json::Value>,
-    pub memory_policy: Option<serde_json::Value>,
-    pub personality: Option<serde_json::Value>,
+    pub memory_policy: Option<MemoryPolicy>,
+    pub personality: Option<Personality>,
     pub time_offsets: BTreeMap<String, TimeOffset>,
+}
+
+/// A network device that moves into the container.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct NetDevice {
+    /// Its name there; empty keeps the name.
+    pub name: String,
+}
+
+/// Where memory comes from, by the names of set_mempolicy(2).
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct MemoryPolicy {
+    pub mode: String,
+    /// A list such as "0-1,3".
+    pub nodes: String,
+    pub flags: Vec<String>,
+}
+
+/// The execution domain.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct Personality {
+    pub domain: String,
+    pub flags: Vec<String>,
 }
 
 /// A run of ids of the container and the host's ids that they stand for.

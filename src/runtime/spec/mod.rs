@@ -12,9 +12,11 @@ mod seccomp;
 
 pub use check::{check, check_process};
 pub use hooks::{Hook, Hooks};
-pub use linux::{Device, IdMapping, Linux, NamespaceKind};
+pub use linux::{Device, IdMapping, Linux, MemoryPolicy, NamespaceKind, Personality};
 pub use load::{load, parse, read_limited};
-pub use process::{Capabilities, ConsoleSize, IoPriority, Process, Rlimit, User};
+pub use process::{
+    Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
+};
 pub use resources::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice};
 pub use seccomp::{Argument, Seccomp, Syscalls};
 

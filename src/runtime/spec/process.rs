@@ -18,11 +18,11 @@ pub struct Process {
     pub no_new_privileges: bool,
     pub apparmor_profile: String,
     pub oom_score_adj: Option<i32>,
-    pub scheduler: Option<serde_json::Value>,
+    pub scheduler: Option<Scheduler>,
     pub selinux_label: String,
     pub io_priority: Option<IoPriority>,
     #[serde(rename = "execCPUAffinity")]
-    pub exec_cpu_affinity: Option<serde_json::Value>,
+    pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
 /// Size of the terminal in characters.
@@ -74,4 +74,29 @@ pub struct IoPriority {
     pub class: String,
     #[serde(default)]
     pub priority: u8,
+}
+
+/// How the process is scheduled, by the names of sched_setattr(2). Times in nanoseconds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct Scheduler {
+    pub policy: String,
+    pub nice: i32,
+    pub priority: i32,
+    pub flags: Vec<String>,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// Processors that a further process may use, as lists ("0-3,7"): before it moves into the
+/// container's cgroup, and from then on.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct CpuAffinity {
+    pub initial: String,
+    #[serde(rename = "final")]
+    pub last: String,
 }

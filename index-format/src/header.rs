@@ -134,6 +134,26 @@ impl Features {
     /// All required bits that this version knows.
     pub const KNOWN_REQUIRED: u64 = Features::LAYOUT_TOC;
 
+    /// Optional: the layer is *stream-only*: some chunk is longer than any reader decodes at once.
+    pub const STREAM_ONLY_LONG_CHUNK: u64 = 1 << 0;
+    /// Optional: the layer is stream-only: its compressor's window is too large for checkpoints.
+    pub const STREAM_ONLY_LARGE_WINDOW: u64 = 1 << 1;
+    /// Optional: the layer is stream-only: no checkpoint could be made of some blocks.
+    pub const STREAM_ONLY_UNKNOWN_BLOCKS: u64 = 1 << 2;
+
+    /// Why single chunks of the layer cannot be asked for, in words; `None` where they can.
+    pub const fn stream_only(self) -> Option<&'static str> {
+        if self.optional & Features::STREAM_ONLY_LONG_CHUNK != 0 {
+            Some("its compressor left no place to start for too long")
+        } else if self.optional & Features::STREAM_ONLY_LARGE_WINDOW != 0 {
+            Some("its compressor's window is too large for checkpoints")
+        } else if self.optional & Features::STREAM_ONLY_UNKNOWN_BLOCKS != 0 {
+            Some("it has blocks that no checkpoint can be made for")
+        } else {
+            None
+        }
+    }
+
     /// Whether the stream is a content stream and not a tar.
     pub const fn is_toc_layout(self) -> bool {
         self.required & Features::LAYOUT_TOC != 0

@@ -146,6 +146,23 @@ pub fn scanner(compression: Compression, options: ScanOptions) -> Box<dyn Scanne
     }
 }
 
+/// A scanner that only decodes, for a layer that is streamed from a member's, a frame's or its
+/// own start: it makes no checkpoints, so its memory is the format's window. Its [`Scan`] knows
+/// free chunks only.
+#[must_use]
+pub fn streamer(compression: Compression, max_stream_size: u64) -> Box<dyn Scanner> {
+    let options = ScanOptions {
+        // No place is ever this far from the one before.
+        chunk_size: u64::MAX,
+        max_stream_size,
+    };
+    match compression {
+        Compression::None => guarded(plain::PlainScanner::new(options)),
+        Compression::Gzip => guarded(gzip::GzipScanner::new(options)),
+        Compression::Zstd => guarded(zstd::ZstdScanner::without_checkpoints(options)),
+    }
+}
+
 /// Puts a scanner behind the promise about calls after an error.
 fn guarded(scanner: impl Scanner + 'static) -> Box<dyn Scanner> {
     Box::new(Guarded {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use index_format::{Limits, SectionId};
+use index_format::{Index, Limits, SectionId};
 
 use crate::daemon::config;
 use crate::daemon::control::{Background, Failure, IndexInspection, LayerInspection};
@@ -263,10 +263,6 @@ impl LayerBook {
                 observer.warn("the cache has no room for the whole image".to_owned());
                 Ok(())
             }
-            BackgroundOutcome::NeedsWhole => {
-                observer.warn("a layer of the image can only be fetched whole".to_owned());
-                Ok(())
-            }
             BackgroundOutcome::Corrupt => Err(contradiction(&image.reference, &open.layers)),
             BackgroundOutcome::Stopped => Err(Failure {
                 message: "the fetch was stopped".to_owned(),
@@ -285,8 +281,8 @@ impl LayerBook {
                 digest: mounted.decision.layer.clone(),
                 size: mounted.size,
                 media_type: mounted.media_type.clone(),
-                lazy: true,
-                reason: mounted.decision.reason.clone(),
+                lazy: layer.index().features().stream_only().is_none(),
+                reason: reason(&mounted.decision, layer.index()),
                 index: Some(index_inspection(&mounted.decision, layer.closing())),
                 bytes_present: layer.file().present_bytes(),
             })
@@ -306,8 +302,8 @@ impl LayerBook {
             digest: layer.descriptor.digest.to_string(),
             size: layer.descriptor.size,
             media_type: layer.descriptor.media_type.clone(),
-            lazy: true,
-            reason: layer.decision.reason.clone(),
+            lazy: layer.index.features().stream_only().is_none(),
+            reason: reason(&layer.decision, &layer.index),
             index: Some(index_inspection(&layer.decision, closing)),
             bytes_present: self.cache.present_bytes(&key),
         }
@@ -342,6 +338,14 @@ fn contradiction(reference: &str, layers: &[Arc<Layer>]) -> Failure {
         ),
         hint: Some("the blob or its index is damaged; push them again".to_owned()),
     }
+}
+
+/// Why a layer is not lazy, or what is to be said of its index.
+fn reason(decision: &LayerDecision, index: &Index) -> Option<String> {
+    let stream_only = index.features().stream_only();
+    stream_only
+        .map(|why| format!("stream-only: {why}"))
+        .or_else(|| decision.reason.clone())
 }
 
 fn index_inspection(decision: &LayerDecision, closing: Closing) -> IndexInspection {

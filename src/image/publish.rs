@@ -86,7 +86,8 @@ impl Publisher {
         });
         if let Some(index) = known {
             on_bytes(layer.size);
-            let (stream_only, warnings) = (None, Vec::new());
+            let stream_only = index.features().stream_only().map(str::to_owned);
+            let warnings = Vec::new();
             return Ok(IndexedLayer {
                 descriptor: layer.clone(),
                 index,
@@ -103,11 +104,12 @@ impl Publisher {
             .arrivals
             .index(layer, blob, options, Discard, on_bytes)
             .await?;
+        let stream_only = built.stream_only.map(|reason| reason.to_string());
         let index = self.indexes.store(&key, &built.bytes)?;
         Ok(IndexedLayer {
             descriptor: layer.clone(),
             index,
-            stream_only: built.stream_only.map(|reason| reason.to_string()),
+            stream_only,
             warnings: built
                 .warnings
                 .first

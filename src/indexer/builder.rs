@@ -22,7 +22,7 @@ pub const GZIP_CHUNK_SIZE: u64 = 1 << 20;
 /// are; they then cost 1 to 3 % of the layer.
 pub const ZSTD_CHUNK_SIZE: u64 = 8 << 20;
 
-/// Chunk size of plain layers in bytes: any byte can be asked for, so only the size of the let chunks: Vec<NewChunk> = chunks.into_iter().map(new_chunk).collect();
+/// Chunk size of plain layers in bytes: any byte can be asked for, so only the size of the
 /// table (40 bytes each) speaks against smaller ones.
 pub const PLAIN_CHUNK_SIZE: u64 = 1 << 20;
 
@@ -188,7 +188,7 @@ impl LayerIndexer {
             layer_digest: passed.digests.layer,
             diff_id: passed.digests.stream,
             compression: self.compression,
-            features: Features::default(),
+            features: features(stream_only),
             compressed_size,
             stream_size,
             tree: &passed.tree,
@@ -211,6 +211,19 @@ impl LayerIndexer {
 fn give(hashers: &Hashers, bytes: Vec<u8>) {
     let block: Block = Arc::new(bytes);
     hashers.compressed(block);
+}
+
+fn features(stream_only: Option<StreamOnly>) -> Features {
+    let optional = match stream_only {
+        None => 0,
+        Some(StreamOnly::LongChunk { .. }) => Features::STREAM_ONLY_LONG_CHUNK,
+        Some(StreamOnly::LargeWindow { .. }) => Features::STREAM_ONLY_LARGE_WINDOW,
+        Some(StreamOnly::UnknownBlocks { .. }) => Features::STREAM_ONLY_UNKNOWN_BLOCKS,
+    };
+    Features {
+        optional,
+        ..Features::default()
+    }
 }
 
 fn new_chunk(chunk: ScannedChunk) -> NewChunk {

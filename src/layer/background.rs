@@ -18,6 +18,9 @@ const MAX_RUNS: usize = 8;
 /// chunk. With more, each would finish late, waiting for the others.
 const MAX_DOWNLOADING: usize = 3;
 
+/// Stands for all chunks of a layer that is decoded from its start.
+const STREAMED: u32 = u32::MAX;
+
 /// The pause after a failed request doubles from this ...
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// ... up to this.
@@ -46,8 +49,6 @@ pub enum BackgroundOutcome {
     Stopped,
     /// Some chunks arrive corrupt, however often they are fetched.
     Corrupt,
-    /// Some layers have chunks too long to be fetched on their own; the rest is done.
-    NeedsWhole,
 }
 
 /// A background fetch. Dropping it stops it.
@@ -183,9 +184,6 @@ impl Fetcher {
             if asked == 0 && !self.corrupt.is_empty() {
                 return BackgroundOutcome::Corrupt;
             }
-            if asked == 0 && self.layers.iter().any(|layer| !layer.is_divisible()) {
-                return BackgroundOutcome::NeedsWhole;
-            }
             if !self.progress {
                 self.rest().await;
             }
@@ -202,6 +200,9 @@ impl Fetcher {
     /// Asks for everything that one layer lacks; says how many runs that were.
     async fn pass(&mut self, number: usize) -> u32 {
         let layer = self.layers[number].clone();
+        if layer.must_be_streamed() {
+            return self.stream(number, &layer).await;
+        }
         let mut asked = 0;
         let mut next = 0;
         while let Some(chunks) = self.next_missing(number, &layer, &mut next).await {
@@ -219,6 +220,39 @@ impl Fetcher {
             }
             if self.failed {
                 self.rest().await;
+            }
+        }
+        asked
+    }
+
+    /// Brings what a layer lacks in one passage from its start; says how many steps it took.
+    async fn stream(&mut self, number: usize, layer: &Arc<Layer>) -> u32 {
+        let mut asked = 0;
+        let mut next = 0;
+        // A leaf that stays wrong is not asked for in every pass.
+        while layer.closing() != Closing::Poisoned && !self.corrupt.contains(&(number, STREAMED)) {
+            match layer.stream_on(next).await {
+                Ok(None) => break,
+                Ok(Some(seen)) => {
+                    self.progress = true;
+                    self.no_room |= seen.no_room;
+                    next = seen.next.max(next + 1);
+                    if !seen.wrong.is_empty() {
+                        self.corrupt.insert((number, STREAMED));
+                    }
+                }
+                Err(error) if error.is_unavailable() => {
+                    tracing::debug!(%error, pause = ?self.pause, "background pauses");
+                    self.rest().await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "background gives up on a layer");
+                    self.corrupt.insert((number, STREAMED));
+                }
+            }
+            asked += 1;
+            if self.no_room {
+                break;
             }
         }
         asked
@@ -316,6 +350,8 @@ impl Fetcher {
                 let corrupt = report.chunks.into_iter().map(|chunk| (report.layer, chunk));
                 self.corrupt.extend(corrupt);
             }
+            // The next pass decodes the layer from its start.
+            Outcome::Failed(_, error) if error.asks_for_streaming() => self.progress = true,
             Outcome::Failed(_, error) if error.is_unavailable() => {
                 self.failed = true;
                 tracing::debug!(%error, pause = ?self.pause, "background pauses");

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use index_format::{Chunk, Digest, FormatError, Index, Limits, SectionId, wire};
 
@@ -144,6 +145,17 @@ impl FetchedCheckpoints {
             return Ok(stored);
         }
         let frame = self.blob.read_at(self.range.clone()).await?;
+        let error = match self.decode(frame).await {
+            Err(error @ CheckpointError::Format(_)) => error,
+            decoded => return decoded,
+        };
+        // Damaged on the way, perhaps: once more, past whatever may keep copies.
+        tracing::warn!(%error, "damaged checkpoints are fetched anew");
+        let frame = self.blob.reread_at(self.range.clone()).await?;
+        self.decode(frame).await
+    }
+
+    async fn decode(&self, frame: Bytes) -> Result<Checkpoints, CheckpointError> {
         let (index, limits, path) = (self.index.clone(), self.limits, self.path.clone());
         let decode = move || -> Result<Checkpoints, CheckpointError> {
             let section = wire::decode_cold(&index, SectionId::Checkpoints, &frame, &limits)?;

@@ -106,6 +106,15 @@ impl ReadError {
         matches!(self, ReadError::Corrupt { .. } | ReadError::Poisoned { .. })
     }
 
+    /// The chunks of the layer cannot be had one by one, so it has to be decoded from its start.
+    pub(super) fn asks_for_streaming(&self) -> bool {
+        match self {
+            ReadError::ChunkTooLong { .. } => true,
+            ReadError::Checkpoints { source, .. } => !source.is_retryable(),
+            _ => false,
+        }
+    }
+
     /// The network or the other side kept the bytes away.
     pub fn is_unavailable(&self) -> bool {
         matches!(

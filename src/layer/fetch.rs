@@ -62,6 +62,11 @@ impl Layer {
     ) -> Result<Decoded, ReadError> {
         let (permit, place) = start.map_or((None, None), |start| (Some(start.permit), start.place));
         let window = self.window_before(&flight.run);
+        if let Some(source) = self.lost_checkpoints().get()
+            && self.needs_checkpoints(&flight.run, window.is_some())
+        {
+            return Err(self.without_checkpoints(source.clone()));
+        }
         let download = self.download(flight, cause, permit, false);
         let (bytes, checkpoints) = if self.needs_checkpoints(&flight.run, window.is_some()) {
             let both = futures_util::future::join(download, self.checkpoints(cause));
@@ -183,14 +188,23 @@ impl Layer {
         };
         let loaded = self.loaded_checkpoints().get_or_try_init(|| async {
             let loaded = self.with_retries(cause, load, CheckpointError::is_retryable, |_| None);
-            loaded
-                .await
-                .map(Arc::new)
-                .map_err(|error| ReadError::Checkpoints {
-                    layer: self.digest(),
-                    source: Arc::new(error),
-                })
+            loaded.await.map(Arc::new).map_err(Arc::new)
         });
-        loaded.await.cloned()
+        let error = match loaded.await {
+            Ok(checkpoints) => return Ok(checkpoints.clone()),
+            Err(error) => error,
+        };
+        if !error.is_retryable() && self.lost_checkpoints().set(error.clone()).is_ok() {
+            let layer = self.digest();
+            tracing::warn!(%layer, %error, "no checkpoints: the layer is decoded from its start");
+        }
+        Err(self.without_checkpoints(error))
+    }
+
+    fn without_checkpoints(&self, source: Arc<CheckpointError>) -> ReadError {
+        ReadError::Checkpoints {
+            layer: self.digest(),
+            source,
+        }
     }
 }

@@ -34,6 +34,7 @@ mod request;
 mod resources;
 mod scratch;
 mod sequence;
+mod stream;
 
 pub use background::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
 pub use checkpoints::{

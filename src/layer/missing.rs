@@ -20,9 +20,14 @@ impl Layer {
         })
     }
 
-    /// Whether every chunk can be fetched on its own. A layer of which this is not true can
-    /// only be fetched whole, by its owner.
-    pub fn is_divisible(&self) -> bool {
+    /// Whether the layer has to be decoded from its start: some chunk is too long to be fetched
+    /// on its own, or the checkpoints are lost.
+    pub(super) fn must_be_streamed(&self) -> bool {
+        self.lost_checkpoints().get().is_some() || !self.is_divisible()
+    }
+
+    /// Whether every chunk can be fetched on its own.
+    fn is_divisible(&self) -> bool {
         (0..self.index().chunk_count()).all(|number| {
             self.chunk(number)
                 .is_ok_and(|chunk| plan::is_fetchable(&chunk))

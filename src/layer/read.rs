@@ -78,12 +78,18 @@ impl Layer {
     /// `alone`, anew, and fills in what they yield.
     async fn fetch_round(&self, answer: &mut Answer, alone: bool) -> Result<(), ReadError> {
         let round = self.plan_round(answer.missing(), alone)?;
-        let landings = self.launch(&round.chunks, alone)?;
+        let landings = match self.launch(&round.chunks, alone) {
+            Err(error) if error.asks_for_streaming() => return self.fill_streamed(answer).await,
+            landings => landings?,
+        };
         let outcomes = future::join_all(landings.into_iter().map(Landing::outcome)).await;
         let mut decoded = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             match outcome {
                 Outcome::Decoded(run) => decoded.push(run),
+                Outcome::Failed(_, error) if error.asks_for_streaming() => {
+                    return self.fill_streamed(answer).await;
+                }
                 Outcome::Failed(Cause::Demand, error) => return Err(error),
                 // It was tried once, for nobody; this read tries as long as it may.
                 Outcome::Failed(_, _) | Outcome::GivenUp => {}

@@ -1,9 +1,9 @@
 //! A layer that can be read.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use index_format::{Digest, Index};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use brisk_blob::Blob;
 use brisk_cache::LayerFile;
@@ -12,9 +12,10 @@ use super::checkpoints::Checkpoints;
 use super::closing::ClosingState;
 use super::flight::Flights;
 use super::sequence::Sequence;
+use super::stream::Passages;
 use super::{
-    CheckpointSource, Closing, Counters, FetchGate, OnClosing, Policy, ReadError, Resources,
-    Scratch,
+    CheckpointError, CheckpointSource, Closing, Counters, FetchGate, OnClosing, Policy, ReadError,
+    Resources, Scratch,
 };
 
 /// What a layer is made of.
@@ -50,6 +51,8 @@ pub struct Layer {
     index: Index,
     checkpoint_source: Arc<dyn CheckpointSource>,
     checkpoints: OnceCell<Arc<Checkpoints>>,
+    /// Why there are no checkpoints and will be none.
+    lost_checkpoints: OnceLock<Arc<CheckpointError>>,
     file: Arc<LayerFile>,
     blob: Arc<dyn Blob>,
     gate: Arc<FetchGate>,
@@ -59,6 +62,7 @@ pub struct Layer {
     closing: ClosingState,
     flights: Arc<Flights>,
     sequence: Sequence,
+    passages: Mutex<Passages>,
 }
 
 impl Layer {
@@ -90,6 +94,7 @@ impl Layer {
             index: parts.index,
             checkpoint_source: parts.checkpoints,
             checkpoints: OnceCell::new(),
+            lost_checkpoints: OnceLock::new(),
             file: parts.file,
             blob: parts.blob,
             gate: parts.gate,
@@ -99,6 +104,7 @@ impl Layer {
             closing: ClosingState::new(parts.closing, parts.on_closing),
             flights: Arc::default(),
             sequence: Sequence::default(),
+            passages: Mutex::default(),
         }))
     }
 
@@ -156,6 +162,14 @@ impl Layer {
 
     pub(super) fn loaded_checkpoints(&self) -> &OnceCell<Arc<Checkpoints>> {
         &self.checkpoints
+    }
+
+    pub(super) fn lost_checkpoints(&self) -> &OnceLock<Arc<CheckpointError>> {
+        &self.lost_checkpoints
+    }
+
+    pub(super) fn passages(&self) -> &Mutex<Passages> {
+        &self.passages
     }
 
     pub(super) fn closing_state(&self) -> &ClosingState {

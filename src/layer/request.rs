@@ -115,6 +115,24 @@ impl Layer {
         .await
     }
 
+    /// One range of the blob, for whoever reads it from one end to the other.
+    pub(super) async fn fetch_range(
+        &self,
+        range: Range<u64>,
+        cause: Cause,
+        again: bool,
+    ) -> Result<Bytes, BlobError> {
+        let permit = self.gate().enter(cause, range.end - range.start).await;
+        let attempt = || self.request(range.clone(), cause, &permit, again);
+        self.with_retries(
+            cause,
+            attempt,
+            BlobError::is_retryable,
+            BlobError::retry_after,
+        )
+        .await
+    }
+
     /// A permit; as a reader's from the moment that a reader waits for the flight.
     async fn enter(&self, flight: &Flight, cause: Cause, bytes: u64) -> Permit {
         if cause != Cause::Demand {

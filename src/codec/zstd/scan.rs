@@ -87,6 +87,13 @@ impl ZstdScanner {
         }
     }
 
+    /// A scanner that keeps no history, since nothing will be made of it.
+    pub(crate) fn without_checkpoints(options: ScanOptions) -> ZstdScanner {
+        let mut scanner = ZstdScanner::new(options);
+        scanner.starts.keep_nothing();
+        scanner
+    }
+
     fn corrupt(&self, reason: impl Into<String>) -> CodecError {
         let offset = CompressedOffset(self.compressed);
         CodecError::Corrupt {

@@ -85,6 +85,8 @@ pub(super) struct ChunkStarts {
     history: Vec<u8>,
     stream: u64,
     stream_only: Option<StreamOnly>,
+    /// Checkpoints are made: blocks are followed and history is kept.
+    is_following: bool,
 }
 
 impl ChunkStarts {
@@ -98,7 +100,13 @@ impl ChunkStarts {
             history: Vec::new(),
             stream: 0,
             stream_only: None,
+            is_following: true,
         }
+    }
+
+    /// No checkpoints will be asked for.
+    pub(super) fn keep_nothing(&mut self) {
+        self.is_following = false;
     }
 
     fn start_here(&self, compressed: u64) -> Option<Start> {
@@ -125,7 +133,7 @@ impl ChunkStarts {
     pub(super) fn start_block(&mut self, compressed: u64) {
         let position = self.frame.as_ref().map_or(0, |(_, state)| state.position);
         if position > 0
-            && self.stream_only.is_none()
+            && self.is_following
             && let Some(start) = self.start_here(compressed)
         {
             self.pending = Some(Place::Block(start));
@@ -145,7 +153,7 @@ impl ChunkStarts {
 
     /// A compressed block comes, with this body.
     pub(super) fn follow_compressed(&mut self, body: &[u8]) {
-        if self.stream_only.is_some() {
+        if !self.is_following {
             self.open_pending(None);
             return;
         }
@@ -180,13 +188,20 @@ impl ChunkStarts {
     /// The stream goes on by these bytes, which the blocks announced so far have yielded.
     pub(super) fn add_content(&mut self, bytes: &[u8]) {
         self.stream += bytes.len() as u64;
-        if self.stream_only.is_none() {
+        if self.is_following {
             self.history.extend_from_slice(bytes);
         }
     }
 
     /// The block ends; `content` is how much of the frame's content libzstd has made so far.
     pub(super) fn end_block(&mut self, content: u64) {
+        if !self.is_following {
+            // Only the emptiness of the frame is still asked for.
+            if let Some((_, state)) = &mut self.frame {
+                state.position = content;
+            }
+            return;
+        }
         let Some((_, state)) = &self.frame else {
             return;
         };
@@ -215,6 +230,7 @@ impl ChunkStarts {
     /// No chunk but free ones from here on.
     fn give_up(&mut self, reason: StreamOnly) {
         self.stream_only.get_or_insert(reason);
+        self.is_following = false;
         self.pending
             .take_if(|place| matches!(place, Place::Block(_)));
         self.open = None;

@@ -7,6 +7,7 @@ mod faults;
 mod reads;
 mod recovery;
 mod room;
+mod streamed;
 
 use std::io::Write;
 use std::ops::Range;

@@ -142,13 +142,22 @@ async fn checkpoints_are_fetched_once_and_only_when_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn checkpoints_that_do_not_match_the_index_are_refused() {
+async fn checkpoints_that_do_not_match_the_index_are_fetched_anew_and_then_done_without() {
     let world = World::new(gzip(2_000_000));
     let directory = tempfile::tempdir().unwrap();
     let one = remote(&world, directory.path());
+    one.cold.inject([Fault::Flip(200)]);
+    let expected = &world.fixture.stream[1_700_000..1_700_010];
+    assert_eq!(one.layer.read(1_700_000, 10).await.unwrap(), expected);
+    assert_eq!(one.cold.reads().len(), 2);
+    assert!(directory.path().join("checkpoints").exists());
+    drop(one);
+
+    let (world, directory) = (World::new(gzip(2_000_000)), tempfile::tempdir().unwrap());
+    let one = remote(&world, directory.path());
     one.cold.stand(Some(Fault::Flip(200)));
-    assert!(one.layer.read(1_700_000, 10).await.is_err());
+    assert_eq!(one.layer.read(1_700_000, 10).await.unwrap(), expected);
+    assert_eq!(one.layer.read(1_300_000, 10).await.unwrap().len(), 10);
+    assert_eq!(one.cold.reads().len(), 2);
     assert!(!directory.path().join("checkpoints").exists());
-    one.cold.stand(None);
-    assert_eq!(one.layer.read(1_700_000, 10).await.unwrap().len(), 10);
 }

@@ -1,5 +1,6 @@
 //! Kernel interfaces and zlib calls behind safe functions: the only unsafe code of brisk.
 
+pub mod bpf;
 pub mod clone;
 pub mod close_range;
 pub mod descriptor;

@@ -1,99 +1,104 @@
-//! The device controller of version 1: nothing is allowed but what a rule allows.
+//! Applying device rules: by the controller of version 1 where it is mounted, else by a program
+//! attached to the cgroup2 directory.
 
-use crate::cgroup::{Cgroup, files};
-use crate::error::{Error, Result};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::cgroup::device_rules::{self, Policy, Rule, line};
+use crate::cgroup::{Cgroup, device_program, files};
+use crate::error::{Context, Error, Result};
 use crate::spec::DeviceRule;
 
-/// What every container may use: making any node, and the devices that the specification asks
-/// every container to have, with the terminals.
-const ALWAYS_ALLOWED: &[&str] = &[
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-];
-
-/// Whether a rule is for all devices.
-fn is_for_all(rule: &DeviceRule) -> bool {
-    let any = |number: Option<i64>| number.is_none_or(|number| number < 0);
-    matches!(rule.kind.as_str(), "" | "a") && any(rule.major) && any(rule.minor)
+/// Applies the rules, in the place of those that were applied before.
+///
+/// # Errors
+/// [`Error::Unsupported`] where the rules forbid something and nothing here can;
+/// [`Error::Invalid`]; [`Error::Os`] naming the file.
+pub fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<()> {
+    let rules = device_rules::parse(rules)?;
+    if let Some(path) = cgroup.hierarchy("devices") {
+        return write_policy(path, &Policy::of(&rules)?);
+    }
+    match cgroup.unified.as_deref() {
+        Some(path) => attach_program(path, &rules),
+        None if is_unrestricted(&rules) => Ok(()),
+        None => {
+            let reason = "no hierarchy that can restrict devices is mounted or writable; allow \
+                          all devices to go on without";
+            Err(Error::unsupported("linux.resources.devices", reason))
+        }
+    }
 }
 
-/// The lines to write for `rules`, in order: (file, line).
-fn lines(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
-    let mut lines = vec![("devices.deny", "a".to_owned())];
-    for rule in rules {
-        let file = if rule.allow {
+/// Whether the last rule for everything allows it and nothing is denied after it.
+fn is_unrestricted(rules: &[Rule]) -> bool {
+    let since = rules.iter().rposition(Rule::is_for_all);
+    since.is_some_and(|at| rules[at..].iter().all(|rule| rule.allow))
+}
+
+/// Changes the controller from what it holds to `wanted`, without a moment in which a device
+/// that was and will be allowed is denied.
+fn write_policy(path: &Path, wanted: &Policy) -> Result<()> {
+    let mut now = Policy::read(&files::read(path, "devices.list")?);
+    if now.allows || wanted.allows {
+        // Exceptions from "all" cannot be read back, so what is there is replaced.
+        let file = if wanted.allows {
             "devices.allow"
         } else {
             "devices.deny"
         };
-        if is_for_all(rule) && (rule.access.is_empty() || rule.access == "rwm") {
-            // Everything before it is void.
-            lines.clear();
-            lines.push((file, "a".to_owned()));
-            continue;
-        }
-        let kinds: &[&str] = match rule.kind.as_str() {
-            "" | "a" => &["b", "c"],
-            "b" => &["b"],
-            "c" | "u" => &["c"],
-            other => {
-                return Err(Error::invalid("linux.resources.devices.type", other));
-            }
+        files::write(path, file, "a")?;
+        now = Policy {
+            allows: wanted.allows,
+            ..Policy::default()
         };
-        let number = |number: Option<i64>| match number {
-            Some(number) if number >= 0 => number.to_string(),
-            _ => "*".to_owned(),
-        };
-        let access = if rule.access.is_empty() {
-            "rwm"
-        } else {
-            &rule.access
-        };
-        if !access.chars().all(|letter| "rwm".contains(letter)) {
-            return Err(Error::invalid("linux.resources.devices.access", access));
-        }
-        for kind in kinds {
-            let (major, minor) = (number(rule.major), number(rule.minor));
-            lines.push((file, format!("{kind} {major}:{minor} {access}")));
+    }
+    let (add, remove) = if wanted.allows {
+        ("devices.deny", "devices.allow")
+    } else {
+        ("devices.allow", "devices.deny")
+    };
+    for (&devices, &access) in &wanted.exceptions {
+        let missing = access & !now.exceptions.get(&devices).copied().unwrap_or(0);
+        if missing != 0 {
+            files::write(path, add, &line(devices, missing))?;
         }
     }
-    let all_allowed = lines.len() == 1 && lines[0].0 == "devices.allow";
-    if !all_allowed {
-        lines.extend(
-            ALWAYS_ALLOWED
-                .iter()
-                .map(|line| ("devices.allow", (*line).to_owned())),
-        );
+    for (&devices, &access) in &now.exceptions {
+        let stale = access & !wanted.exceptions.get(&devices).copied().unwrap_or(0);
+        if stale != 0 {
+            files::write(path, remove, &line(devices, stale))?;
+        }
     }
-    Ok(lines)
+    Ok(())
 }
 
-/// Applies the rules.
-///
-/// # Errors
-/// [`Error::Unsupported`] where the rules forbid something and there is no controller of version
-/// 1; [`Error::Os`] naming the file.
-pub fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<()> {
-    let lines = lines(rules)?;
-    let Some(path) = cgroup.hierarchy("devices") else {
-        if lines.len() == 1 && lines[0].0 == "devices.allow" {
+/// Attaches the rules' program, then detaches those that were there: in between both hold.
+fn attach_program(path: &Path, rules: &[Rule]) -> Result<()> {
+    let action = || format!("restrict devices in {}", path.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).doing(action)?;
+    let unrestricted = is_unrestricted(rules);
+    let earlier = match sys::bpf::device_programs(directory.as_fd()) {
+        // Who may not ask has not attached any either.
+        Err(_) if unrestricted => return Ok(()),
+        other => other.doing(action)?,
+    };
+    if !unrestricted {
+        let program = sys::bpf::load_device_program(&device_program::compile(rules));
+        let program = program.doing(|| "load the program for linux.resources.devices")?;
+        // Replacing is one step, where there is one to replace.
+        let replaced = (earlier.len() == 1).then(|| earlier[0].as_fd());
+        sys::bpf::attach_device_program(directory.as_fd(), program.as_fd(), replaced)
+            .doing(action)?;
+        if replaced.is_some() {
             return Ok(());
         }
-        let reason = "no devices hierarchy is mounted, and cgroup2's device programs are not \
-                      implemented; allow all devices to go on without";
-        return Err(Error::unsupported("linux.resources.devices", reason));
-    };
-    for (file, line) in lines {
-        files::write(path, file, &line)?;
+    }
+    for program in earlier {
+        sys::bpf::detach_device_program(directory.as_fd(), program.as_fd()).doing(action)?;
     }
     Ok(())
 }
@@ -101,33 +106,43 @@ pub fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::fake::Tree;
 
-    #[test]
-    fn nothing_is_allowed_by_default() {
-        let lines = lines(&[]).unwrap();
-        assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
-        assert!(lines.contains(&("devices.allow", "c 1:3 rwm".to_owned())));
+    fn rule(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceRule {
+        DeviceRule {
+            allow,
+            kind: kind.into(),
+            major: Some(major),
+            minor: Some(minor),
+            access: access.into(),
+        }
     }
 
     #[test]
-    fn a_rule_for_all_voids_those_before_it() {
-        let all = DeviceRule {
-            allow: true,
-            access: "rwm".into(),
-            ..DeviceRule::default()
-        };
-        assert_eq!(lines(&[all]).unwrap(), [("devices.allow", "a".to_owned())]);
+    fn a_policy_that_holds_already_is_not_written_again() {
+        let tree = Tree::v1(&["devices"]);
+        let rules = [rule(true, "c", 10, 200, "rw")];
+        let policy = Policy::of(&device_rules::parse(&rules).unwrap()).unwrap();
+        let list: String = policy
+            .exceptions
+            .iter()
+            .map(|(&devices, &access)| line(devices, access) + "\n")
+            .collect();
+        tree.put("devices", "devices.list", &list);
+        // Neither file to write to is there.
+        apply(&tree.cgroup, &rules).unwrap();
+        tree.put("devices", "devices.allow", "");
+        tree.put("devices", "devices.deny", "");
+        apply(&tree.cgroup, &[rule(true, "c", 10, 200, "rm")]).unwrap();
+        assert_eq!(tree.get("devices", "devices.allow"), "c 10:200 m");
+        assert_eq!(tree.get("devices", "devices.deny"), "c 10:200 w");
     }
 
     #[test]
-    fn a_rule_without_a_kind_is_for_both() {
-        let rule = DeviceRule {
-            allow: true,
-            major: Some(10),
-            ..DeviceRule::default()
-        };
-        let lines = lines(&[rule]).unwrap();
-        assert!(lines.contains(&("devices.allow", "b 10:* rwm".to_owned())));
-        assert!(lines.contains(&("devices.allow", "c 10:* rwm".to_owned())));
+    fn without_a_hierarchy_only_no_restriction_will_do() {
+        let cgroup = Cgroup::default();
+        assert!(apply(&cgroup, &[rule(true, "a", -1, -1, "rwm")]).is_ok());
+        let words = apply(&cgroup, &[]).unwrap_err().to_string();
+        assert!(words.contains("linux.resources.devices"), "{words}");
     }
 }

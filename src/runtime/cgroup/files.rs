@@ -1,10 +1,12 @@
 //! Single cgroup files and directories.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
+use crate::spec::{HugepageLimit, Rdma};
 
 /// Depth of the cgroups below a container's that are looked at.
 const DEPTH_LIMIT: u32 = 32;
@@ -28,6 +30,104 @@ pub fn write_raw(directory: &Path, name: &str, value: &str) -> std::io::Result<(
         .write(true)
         .open(directory.join(name))?;
     file.write_all(value.as_bytes())
+}
+
+/// [`write`] of a limit that `field` asks for.
+///
+/// # Errors
+/// [`Error::Unsupported`] where the kernel has no such file, [`Error::Os`] naming field, file and
+/// value.
+pub fn write_limit(directory: &Path, field: &str, name: &str, value: &str) -> Result<()> {
+    match write_raw(directory, name, value) {
+        Err(error) if error.kind() == ErrorKind::NotFound && directory.exists() => {
+            let reason = format!("there is no {} here", directory.join(name).display());
+            Err(Error::unsupported(field, reason))
+        }
+        other => other.doing(|| {
+            let path = directory.join(name);
+            format!("set {field}: write {value:?} to {}", path.display())
+        }),
+    }
+}
+
+/// Limits are negative where there is none.
+pub fn or_max(value: i64) -> String {
+    if value < 0 {
+        "max".to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+/// The number in a file; `max` is the largest.
+///
+/// # Errors
+/// [`Error::Os`] naming the file.
+pub fn read_number(directory: &Path, name: &str) -> Result<u64> {
+    let text = read(directory, name)?;
+    if text == "max" {
+        return Ok(u64::MAX);
+    }
+    text.parse()
+        .map_err(std::io::Error::other)
+        .doing(|| format!("read a number from {}", directory.join(name).display()))
+}
+
+/// Refuses a limit that the memory in use is beyond, which would have the kernel kill for it.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the field.
+pub fn check_usage(field: &str, limit: i64, usage: u64) -> Result<()> {
+    if u64::try_from(limit).is_ok_and(|limit| limit < usage) {
+        let reason = format!("{limit} is below the {usage} bytes in use");
+        return Err(Error::invalid(field, reason));
+    }
+    Ok(())
+}
+
+/// Writes a limit of huge pages, and that of their reservation where the kernel counts it.
+///
+/// # Errors
+/// As [`write_limit`]; [`Error::Invalid`] for a page size that is none.
+pub fn write_hugepages(directory: &Path, limit: &HugepageLimit, suffix: &str) -> Result<()> {
+    let field = "linux.resources.hugepageLimits";
+    let size = &limit.page_size;
+    // It becomes part of a file's name.
+    if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Error::invalid(format!("{field}.pageSize"), size.clone()));
+    }
+    let value = limit.limit.to_string();
+    write_limit(
+        directory,
+        field,
+        &format!("hugetlb.{size}.{suffix}"),
+        &value,
+    )?;
+    let reservation = format!("hugetlb.{size}.rsvd.{suffix}");
+    if directory.join(&reservation).exists() {
+        write_limit(directory, field, &reservation, &value)?;
+    }
+    Ok(())
+}
+
+/// Writes limits of RDMA devices; the file is the same in both versions.
+///
+/// # Errors
+/// As [`write_limit`].
+pub fn write_rdma(directory: &Path, limits: &BTreeMap<String, Rdma>) -> Result<()> {
+    for (device, limit) in limits {
+        let mut line = device.clone();
+        for (key, value) in [
+            ("hca_handle", limit.hca_handles),
+            ("hca_object", limit.hca_objects),
+        ] {
+            if let Some(value) = value {
+                line.push_str(&format!(" {key}={value}"));
+            }
+        }
+        write_limit(directory, "linux.resources.rdma", "rdma.max", &line)?;
+    }
+    Ok(())
 }
 
 /// The file's text without the newline.

@@ -1,7 +1,11 @@
 //! The container's control groups: version 1 hierarchies, version 2, or both beside each other.
 
+mod device_program;
+mod device_rules;
 mod devices;
 mod discover;
+#[cfg(test)]
+mod fake;
 mod files;
 mod freezer;
 mod v1;
@@ -99,7 +103,7 @@ impl Cgroup {
         if self.is_unified()
             && let (Some(mount), Some(path)) = (&self.unified_mount, &self.unified)
         {
-            v2::enable_controllers(mount, path);
+            v2::hand_down(mount, path, |_| true);
         }
         Ok(())
     }
@@ -123,6 +127,11 @@ impl Cgroup {
             return Err(Error::unsupported("linux.resources.unified", reason));
         }
         v1::limit(self, resources)
+    }
+
+    /// That `field` needs a controller that is not there.
+    fn missing(&self, field: &str, controller: &str) -> Error {
+        Error::unsupported(field, format!("the {controller} controller is not mounted"))
     }
 
     /// Applies the device rules.

@@ -2,7 +2,7 @@
 //! does not do is refused by name.
 
 use crate::error::{Error, Result};
-use crate::spec::{Linux, NamespaceKind, Process, Resources, Spec};
+use crate::spec::{Linux, NamespaceKind, Process, Spec};
 
 /// Refuses what contradicts itself and what is not supported.
 ///
@@ -48,8 +48,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     let default = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&default);
     check_linux(linux)?;
-    check_names(spec, linux)?;
-    check_resources(&linux.resources)
+    check_names(spec, linux)
 }
 
 fn refuse(fields: &[(&str, bool)], reason: &str) -> Result<()> {
@@ -193,25 +192,4 @@ fn is_ipc_sysctl(key: &str) -> bool {
         name,
         "msgmax" | "msgmnb" | "msgmni" | "sem" | "shmall" | "shmmax" | "shmmni"
     ) || name == "shm_rmid_forced"
-}
-
-fn check_resources(resources: &Resources) -> Result<()> {
-    let block_io = resources.block_io.as_ref();
-    refuse(
-        &[
-            ("linux.resources.rdma", !resources.rdma.is_empty()),
-            (
-                "linux.resources.blockIO.weightDevice",
-                block_io.is_some_and(|block_io| !block_io.weight_device.is_empty()),
-            ),
-            (
-                "linux.resources.network.priorities",
-                resources
-                    .network
-                    .as_ref()
-                    .is_some_and(|network| !network.priorities.is_empty()),
-            ),
-        ],
-        "not implemented",
-    )
 }

@@ -17,7 +17,9 @@ pub use load::{load, parse, read_limited};
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
-pub use resources::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice};
+pub use resources::{
+    BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Network, Pids, Rdma, Resources, ThrottleDevice,
+};
 pub use seccomp::{Argument, Seccomp, Syscalls};
 
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ pub struct Resources {
     pub block_io: Option<BlockIo>,
     pub hugepage_limits: Vec<HugepageLimit>,
     pub network: Option<Network>,
-    pub rdma: BTreeMap<String, serde_json::Value>,
+    pub rdma: BTreeMap<String, Rdma>,
     pub unified: BTreeMap<String, String>,
 }
 
@@ -68,7 +68,7 @@ pub struct Cpu {
     pub idle: Option<i64>,
 }
 
-/// Number of tasks; 0 and below is no limit.
+/// Number of tasks; below 0 is no limit, 0 leaves it as it is.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "the names are the specification's")]
@@ -83,13 +83,26 @@ pub struct Pids {
 pub struct BlockIo {
     pub weight: Option<u16>,
     pub leaf_weight: Option<u16>,
-    pub weight_device: Vec<serde_json::Value>,
+    pub weight_device: Vec<WeightDevice>,
     pub throttle_read_bps_device: Vec<ThrottleDevice>,
     pub throttle_write_bps_device: Vec<ThrottleDevice>,
     #[serde(rename = "throttleReadIOPSDevice")]
     pub throttle_read_iops_device: Vec<ThrottleDevice>,
     #[serde(rename = "throttleWriteIOPSDevice")]
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
+}
+
+/// Weights for one device.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct WeightDevice {
+    pub major: i64,
+    pub minor: i64,
+    #[serde(default)]
+    pub weight: Option<u16>,
+    #[serde(default)]
+    pub leaf_weight: Option<u16>,
 }
 
 /// A limit for one device.
@@ -117,5 +130,22 @@ pub struct HugepageLimit {
 pub struct Network {
     #[serde(rename = "classID")]
     pub class_id: Option<u32>,
-    pub priorities: Vec<serde_json::Value>,
+    pub priorities: Vec<InterfacePriority>,
+}
+
+/// Priority of traffic that leaves by one interface.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct InterfacePriority {
+    pub name: String,
+    pub priority: u32,
+}
+
+/// Limits of one RDMA device.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct Rdma {
+    pub hca_handles: Option<u32>,
+    pub hca_objects: Option<u32>,
 }

@@ -70,6 +70,8 @@ impl Default for OnOutage {
 pub struct RegistryConfig {
     /// Hosts (`host[:port]`) that are spoken to by plain HTTP; loopback always is.
     pub plain_http: Vec<String>,
+    /// Loopback hosts (`host[:port]`) that are spoken to by TLS all the same.
+    pub https: Vec<String>,
     /// Files with certificates of further authorities, PEM.
     pub ca_files: Vec<PathBuf>,
 }
@@ -265,6 +267,7 @@ mod tests {
             on_outage = { wait = "forever" }
             [registry]
             plain_http = ["registry.test:5000"]
+            https = ["localhost:5443"]
             ca_files = ["/etc/ca.pem"]
             [trust.repositories]
             "registry.test:5000/a" = "strict"
@@ -275,6 +278,7 @@ mod tests {
         assert_eq!(config.cache.budget, Some(ByteSize(20 << 30)));
         assert_eq!(config.fetch.background, Background::UntilReady);
         assert_eq!(config.fetch.on_outage, OnOutage::Forever);
+        assert_eq!(config.registry.https, ["localhost:5443"]);
         assert_eq!(
             config.trust.policy("registry.test:5000/a/b/c"),
             Some(Policy::Registry)

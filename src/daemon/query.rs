@@ -85,6 +85,7 @@ impl Queries {
             .or_insert_with(|| {
                 Client::new(ClientConfig {
                     plain_http,
+                    https: self.config.registry.https.iter().cloned().collect(),
                     ca_files: self.config.registry.ca_files.clone(),
                     credentials: match docker_config {
                         Some(directory) => vec![CredentialSource::DockerConfig(directory)],

@@ -119,6 +119,11 @@ impl ImageError {
             ImageError::Registry(error) if error.is_not_found() => {
                 Some("check the spelling of repository and tag".to_owned())
             }
+            ImageError::Registry(error) if error.is_distrusted() => Some(
+                "name its authority's certificate in the configuration: ca_files = [\"FILE\"] \
+                 below [registry]"
+                    .to_owned(),
+            ),
             ImageError::Registry(error) if error.is_unreachable() => Some(
                 "check that the name of the registry is right and that it runs; `--plain-http` is \
                  for one without TLS"

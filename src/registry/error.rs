@@ -289,6 +289,11 @@ impl RegistryError {
         }
     }
 
+    /// True when nobody whom this machine believes vouches for the server's certificate.
+    pub fn is_distrusted(&self) -> bool {
+        matches!(self, Self::Connection { source, .. } if is_distrust(source))
+    }
+
     /// The wait the server asked for, where it did.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 mod attached;
 mod confinement;
 mod detached;
@@ -14,3 +15,4 @@ mod economy;
 mod files;
 mod outages;
 mod programs;
+mod registries;

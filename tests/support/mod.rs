@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "every test binary uses another part")]
 
+pub mod gateway;
 pub mod images;
 pub mod lab;
 pub mod link;

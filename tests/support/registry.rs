@@ -34,6 +34,24 @@ impl DockerRegistry {
         })
     }
 
+    /// Starts a registry that speaks TLS for these names; gives the authority's certificate too.
+    pub fn start_encrypted(names: &[&str]) -> (Self, PathBuf) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let registry = Self::start_with(|directory| {
+            let (authority, own) = (directory.join("authority.pem"), directory.join("own.pem"));
+            let key = directory.join("key.pem");
+            let [authority_text, own_text, key_text] = certificates(names);
+            std::fs::write(&authority, authority_text).unwrap();
+            std::fs::write(&own, own_text).unwrap();
+            std::fs::write(&key, key_text).unwrap();
+            let (own, key) = (own.display(), key.display());
+            format!("  tls: {{certificate: '{own}', key: '{key}'}}\n")
+        });
+        let authority = registry.directory.path().join("authority.pem");
+        (registry, authority)
+    }
+
+    /// Starts a registry whose configuration ends in these lines; its `http` section is the last.
     fn start_with(further: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -140,10 +158,25 @@ fn configure(directory: &Path, address: SocketAddr, further: &str) {
     let text = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: '{address}'}}\n{further}",
+         http:\n  addr: '{address}'\n{further}",
         storage.display()
     );
     std::fs::write(directory.join("config.yml"), text).unwrap();
+}
+
+/// PEM of an authority, of a certificate that it signed for these names, and of the latter's key.
+fn certificates(names: Vec<String>) -> [String; 3] {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, key);
+    let own_key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&own_key, &issuer)
+        .unwrap();
+    [authority.pem(), own.pem(), own_key.serialize_pem()]
 }
 
 fn spawn(directory: &Path) -> Child {

@@ -17,11 +17,20 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("src/registry", &["index-format", "sys"]),
     ("src/codec", &["index-format", "sys"]),
     ("src/blob", &["registry"]),
-    ("src/cache", &["index-format", "sys"]),
+    ("src/durable", &[]),
+    ("src/cache", &["durable", "index-format", "sys"]),
     ("src/indexer", &["codec", "index-format", "sys"]),
     (
         "src/layer",
-        &["blob", "cache", "codec", "fuse", "index-format", "sys"],
+        &[
+            "blob",
+            "cache",
+            "codec",
+            "durable",
+            "fuse",
+            "index-format",
+            "sys",
+        ],
     ),
     (
         "src/image",
@@ -37,7 +46,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/mount", &["fuse", "layer", "sys"]),
-    ("src/container", &["sys"]),
+    ("src/container", &["durable", "sys"]),
 ];
 
 /// Longest source file. A file above it has more than one purpose.

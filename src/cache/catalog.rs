@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::LayerFile;
 use super::leaf_table::LeafTable;
 use super::local_stream::{LocalStream, PRESENT};
-use super::{durable, scope};
+use super::scope;
 
 /// What is known about one layer.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Catalog {
 fn remove_temporary_files(directory: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if durable::is_temporary(&entry.file_name()) {
+        if brisk_durable::is_temporary(&entry.file_name()) {
             std::fs::remove_file(entry.path())?;
         }
     }

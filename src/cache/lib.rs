@@ -22,7 +22,6 @@
 mod bitmap;
 mod budget;
 mod catalog;
-pub mod durable;
 mod error;
 mod evict;
 mod layer_file;

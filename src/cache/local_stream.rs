@@ -11,7 +11,6 @@ use index_format::LEAF_SIZE;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use super::bitmap::LeafSet;
-use super::durable;
 use super::leaf_table::LeafTable;
 use super::presence::{self, Presence};
 
@@ -52,7 +51,7 @@ impl LocalStream {
     /// Makes an empty copy, replacing whatever is there.
     pub(super) fn create(directory: &Path, stream_size: u64) -> io::Result<LocalStream> {
         fs::create_dir_all(directory)?;
-        durable::remove_file(&directory.join(CLEAN))?;
+        brisk_durable::remove_file(&directory.join(CLEAN))?;
         let stream = open_file(&directory.join(STREAM))?;
         stream.set_len(0)?;
         stream.set_len(stream_size)?;
@@ -124,7 +123,7 @@ impl LocalStream {
     pub(super) fn enter(&self) -> io::Result<()> {
         let mut life = self.life();
         if life.marked {
-            durable::remove_file(&life.directory.join(CLEAN))?;
+            brisk_durable::remove_file(&life.directory.join(CLEAN))?;
             life.marked = false;
         }
         life.users += 1;
@@ -146,7 +145,7 @@ impl LocalStream {
         self.presence.write_all_at(&snapshot.encode(), 0)?;
         self.presence.sync_data()?;
         self.stream.sync_data()?;
-        durable::write_file(&life.directory.join(CLEAN), b"")?;
+        brisk_durable::write_file(&life.directory.join(CLEAN), b"")?;
         life.marked = true;
         Ok(())
     }

@@ -12,8 +12,8 @@ use super::catalog::{Catalog, Entry};
 use super::evict::Hand;
 use super::local_stream::{self, LocalStream};
 use super::presence::MAX_STREAM_SIZE;
+use super::scope;
 use super::{Budget, CacheError, LayerFile, LayerKey, LayerWriter, Usage};
-use super::{durable, scope};
 
 const LOCK: &str = "lock";
 const INCOMING: &str = "incoming";
@@ -364,7 +364,7 @@ pub(super) fn move_directory(from: &Path, to: &Path) -> Result<(), CacheError> {
         let parent = to.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent)?;
         fs::rename(from, to)?;
-        durable::sync_directory(parent)
+        brisk_durable::sync_directory(parent)
     };
     move_it().map_err(CacheError::io("rename", from))
 }

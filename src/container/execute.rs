@@ -2,7 +2,6 @@
 
 use super::attach::{self, OutputCopy};
 use super::cleanup::runtime_of;
-use super::durable::{Durability, replace};
 use super::error::{ContainerError, signal_exit_code};
 use super::id::ContainerId;
 use super::launch::read_signals;
@@ -11,8 +10,10 @@ use super::monitor::ConsoleSocket;
 use super::process::{Process, ProcessIdentity};
 use super::runtime::ProcessStdio;
 use super::spec::{ExecOptions, exec_process};
+use super::store::replace;
 use super::store::{Container, Store};
 use super::terminal::{RawTerminal, set_window_size, window_size};
+use brisk_durable::Durability;
 use nix::sys::signalfd::SignalFd;
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, poll};

@@ -11,7 +11,6 @@ pub mod attach;
 pub mod cgroup;
 pub mod cleanup;
 pub mod control;
-pub mod durable;
 pub mod error;
 pub mod execute;
 pub mod id;

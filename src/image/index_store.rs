@@ -17,7 +17,6 @@ use index_format::{Digest, Index, SectionId};
 use sys::map::MappedFile;
 
 use crate::error::{ImageError, on_file};
-use brisk_cache::durable;
 use brisk_cache::{LayerKey, Scope};
 
 /// The indexes below one root.
@@ -211,7 +210,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(on_file("creating", parent))?;
     }
-    durable::write_file(path, bytes).map_err(on_file("writing", path))
+    brisk_durable::write_file(path, bytes).map_err(on_file("writing", path))
 }
 
 fn remove(path: &Path) -> Result<(), ImageError> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ImageError, on_file};
 use crate::trust::{Policy, Source};
-use brisk_cache::{LayerKey, Scope, durable};
+use brisk_cache::{LayerKey, Scope};
 
 /// Where a layer's index came from and who may use it, as it was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,5 +222,5 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(on_file("creating", parent))?;
     }
-    durable::write_file(path, bytes).map_err(on_file("writing", path))
+    brisk_durable::write_file(path, bytes).map_err(on_file("writing", path))
 }

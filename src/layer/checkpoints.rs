@@ -13,7 +13,6 @@ use futures_util::future::BoxFuture;
 use index_format::{Chunk, Digest, FormatError, Index, Limits, SectionId, wire};
 
 use brisk_blob::{Blob, BlobError};
-use brisk_cache::durable;
 
 /// Why the checkpoints could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +198,7 @@ fn open_stored(path: &Path, expected: Digest) -> Option<Checkpoints> {
 
 /// Stores the section; where the disk does not take it, memory does.
 fn store(section: Vec<u8>, path: PathBuf) -> Checkpoints {
-    match durable::write_file(&path, &section).and_then(|()| File::open(&path)) {
+    match brisk_durable::write_file(&path, &section).and_then(|()| File::open(&path)) {
         Ok(file) => Checkpoints::File(file, path),
         Err(error) => {
             tracing::debug!(?path, %error, "checkpoints stay in memory");

@@ -15,7 +15,6 @@ use crate::cli::output::line;
 use crate::cli::service::absolute;
 use crate::daemon::config::{ByteSize, Config};
 use crate::daemon::query::Queries;
-use brisk_cache::durable;
 use brisk_image::arrival::{Arrivals, OnBytes};
 use brisk_image::index_store::IndexStore;
 use brisk_image::publish::{IndexedLayer, Publisher};
@@ -174,7 +173,7 @@ fn write_output(output: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Ok(metadata) if !metadata.is_file() => {
             File::options().write(true).open(&target)?.write_all(bytes)
         }
-        _ => durable::write_file(&target, bytes),
+        _ => brisk_durable::write_file(&target, bytes),
     }
 }
 

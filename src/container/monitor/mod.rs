@@ -10,10 +10,10 @@ mod supervise;
 
 use super::cleanup::{self, Release};
 use super::control::{Connection, Event, Request};
-use super::durable::Durability;
 use super::error::ContainerError;
 use super::image::ImageProvider;
 use super::store::{Container, MonitorLock, Phase, Record, State, Store, unix_ms};
+use brisk_durable::Durability;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use prepare::Prepared;

@@ -1,27 +1,26 @@
 //! Containers on disk: `<root>/containers/<id>/` each, and a name each.
 
+mod files;
 mod record;
 
+pub use files::replace;
 pub use record::{Phase, Record, State, Status, unix_ms};
 
-use super::durable::{Durability, replace};
+use self::files::{read_json, write_json};
 use super::error::ContainerError;
 use super::id::ContainerId;
 use super::process::timespec;
+use brisk_durable::Durability;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest name of a container: it is a file name and appears in tables.
 const MAX_NAME: usize = 128;
-/// Bytes of one of our own files: options with a large environment fit many times.
-const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Times the monitor's lock is tried, for one who only looked at it.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries.
@@ -403,29 +402,6 @@ impl Watch {
             .map_err(ContainerError::file("read", &self.path))?;
         Ok(text.trim().parse().ok())
     }
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ContainerError> {
-    let failed = || ContainerError::file("read", path);
-    let file = File::open(path).map_err(failed())?;
-    let mut content = Vec::new();
-    file.take(MAX_FILE_BYTES)
-        .read_to_end(&mut content)
-        .map_err(failed())?;
-    serde_json::from_slice(&content).map_err(|error| ContainerError::Damaged {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    })
-}
-
-fn write_json<T: Serialize>(
-    path: &Path,
-    value: &T,
-    durability: Durability,
-) -> Result<(), ContainerError> {
-    let content = serde_json::to_vec_pretty(value)
-        .map_err(|error| ContainerError::file("encode", path)(io::Error::other(error)))?;
-    replace(path, &content, durability)
 }
 
 #[cfg(test)]

@@ -243,7 +243,7 @@ async fn proxies_of_the_environment_are_used_but_not_for_loopback() {
     }
     let direct = Server::start(|_| Reply::new(418)).await;
     let proxy = Server::start(|_| Reply::new(418)).await;
-    let test = "registry::client::tests::proxies_of_the_environment_are_used_but_not_for_loopback";
+    let test = "client::tests::proxies_of_the_environment_are_used_but_not_for_loopback";
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact"])
         .env("HTTP_PROXY", proxy.url(""))

@@ -150,7 +150,7 @@ fn credential_helpers_are_asked_by_registry() {
         dir.path().display(),
         std::env::var("PATH").unwrap()
     );
-    let test = "registry::credentials::tests::credential_helpers_are_asked_by_registry";
+    let test = "credentials::tests::credential_helpers_are_asked_by_registry";
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact"])
         .env("PATH", path)

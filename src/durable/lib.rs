@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,28 +12,53 @@ const TEMPORARY_PREFIX: &str = ".writing-";
 /// Distinguishes the temporary files of concurrent writers in this process.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
-/// Replaces `path` by a file with these bytes so that after a crash either the old or the new
-/// content is there, complete: a temporary file in the same directory, fsync, rename, fsync of
-/// the directory.
+/// How long the new content must live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Durability {
+    /// Beyond a power failure: two waits for the disk.
+    PowerFailure,
+    /// Beyond this process; after a power failure the content may be the old one.
+    Process,
+}
+
+/// Replaces `path` by a file with these bytes so that after a crash, of the machine too, either
+/// the old or the new content is there, complete.
+///
+/// # Errors
+/// As [`replace`].
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, Durability::PowerFailure, 0o666)
+}
+
+/// Replaces `path` by a file with these bytes and, but for the umask, this mode: a temporary file
+/// in the same directory and a rename, so that every reader sees the old or the new content,
+/// complete; with fsyncs of the file and of the directory where it must outlive a power failure.
 ///
 /// # Errors
 /// The first failing file operation; the old file is then untouched, except when only the last
 /// fsync failed: then the new file is in place but may not survive a crash.
-pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8], durability: Durability, mode: u32) -> io::Result<()> {
     let directory = parent(path);
     let temporary = temporary_name(directory);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(mode)
         .open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| match durability {
+        Durability::PowerFailure => file.sync_all(),
+        Durability::Process => Ok(()),
+    });
     drop(file);
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
         // The error that matters is the first one.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
-    sync_directory(directory)
+    match durability {
+        Durability::PowerFailure => sync_directory(directory),
+        Durability::Process => Ok(()),
+    }
 }
 
 /// Removes a file so that it stays removed after a crash. A missing file is fine.
@@ -75,14 +101,16 @@ fn temporary_name(directory: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_temporary, remove_file, write_file};
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::{Durability, is_temporary, remove_file, replace, write_file};
 
     #[test]
     fn replaces_content_and_leaves_no_temporary_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         write_file(&path, b"one").unwrap();
-        write_file(&path, b"two").unwrap();
+        replace(&path, b"two", Durability::Process, 0o600).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }

@@ -38,6 +38,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
             "blob",
             "cache",
             "codec",
+            "durable",
             "index-format",
             "indexer",
             "layer",

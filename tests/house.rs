@@ -14,6 +14,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("fuse", &["index-format"]),
     ("src/sys", &[]),
     ("src/runtime", &["sys"]),
+    ("src/runtime/weakened", &["sys"]),
     ("src/registry", &["index-format", "sys"]),
     ("src/codec", &["index-format", "sys"]),
     ("src/blob", &["registry"]),

@@ -3,6 +3,7 @@
 mod cgroup;
 mod cli;
 mod container;
+mod defence;
 mod error;
 mod process;
 mod procfs;

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 
 /// Inode of the root of every procfs, `PROC_ROOT_INO` of the kernel.
@@ -25,6 +26,9 @@ impl Procfs {
     /// # Errors
     /// [`Error::Os`], [`Error::Invalid`] where `/proc` is something else.
     pub fn of_host() -> Result<Self> {
+        if !Defence::OwnProcfs.is_on() {
+            return Ok(Self { root: existing()? });
+        }
         let root = match mount() {
             Ok(root) => root,
             // No right to mount: the one that is there, provided it is one.
@@ -44,10 +48,14 @@ impl Procfs {
     /// # Errors
     /// What openat2(2) reports.
     pub fn open(&self, path: &Path, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::BENEATH
-            | ResolveFlags::NO_XDEV
-            | ResolveFlags::NO_MAGICLINKS
-            | ResolveFlags::NO_SYMLINKS;
+        let resolve = if Defence::OwnProcfs.is_on() {
+            ResolveFlags::BENEATH
+                | ResolveFlags::NO_XDEV
+                | ResolveFlags::NO_MAGICLINKS
+                | ResolveFlags::NO_SYMLINKS
+        } else {
+            ResolveFlags::empty()
+        };
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
     }

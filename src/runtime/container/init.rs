@@ -12,6 +12,7 @@ use sys::clone::flags;
 
 use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 use crate::process::{
     Agent, Console, Filter, Labels, Program, Sets, attach_terminal, become_user, change_directory,
@@ -97,8 +98,10 @@ impl Identity<'_> {
             program.set("LISTEN_FDS", &self.listen_descriptors.to_string())?;
             program.set("LISTEN_PID", "1")?;
         }
-        sys::close_range::close_on_exec_from(3 + self.kept_descriptors)
-            .doing(|| "mark descriptors close-on-exec")?;
+        if Defence::CloseDescriptors.is_on() {
+            sys::close_range::close_on_exec_from(3 + self.kept_descriptors)
+                .doing(|| "mark descriptors close-on-exec")?;
+        }
         Ok(program)
     }
 

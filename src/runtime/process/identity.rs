@@ -3,6 +3,7 @@
 use nix::unistd::{Gid, Uid};
 use rustix::fs::Mode;
 
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 use crate::spec::User;
 
@@ -61,6 +62,9 @@ fn own_standard_streams(uid: u32) {
 /// [`Error::Os`], [`Error::Invalid`].
 pub fn change_directory(path: &str) -> Result<()> {
     rustix::process::chdir(path).doing(|| format!("chdir to cwd ({path:?})"))?;
+    if !Defence::WorkInside.is_on() {
+        return Ok(());
+    }
     let outside = || Error::invalid("process.cwd", "is outside the container's root");
     match rustix::process::getcwd(Vec::new()) {
         // The kernel marks an unreachable directory by not starting with a slash.

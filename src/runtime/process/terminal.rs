@@ -6,13 +6,17 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 use rustix::pty::OpenptFlags;
 
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Root;
 use crate::spec::ConsoleSize;
+
+/// Major numbers of the slave sides of pseudoterminals, `Documentation/admin-guide/devices.txt`.
+const TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
 
 /// The connection over which the master side leaves.
 #[derive(Debug)]
@@ -110,13 +114,39 @@ pub fn open(
     Ok(slave)
 }
 
+/// The terminal by its descriptor, onto a file of `/dev` itself: neither the image's names for
+/// terminals nor a link in place of the console take part.
 fn bind_console(root: &Root, slave: &OwnedFd) -> Result<()> {
     let action = || "bind /dev/console";
+    let found = rustix::fs::fstat(slave).doing(action)?;
+    let is_terminal = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && TERMINALS.contains(&rustix::fs::major(found.st_rdev));
+    if !is_terminal {
+        return Err(Error::invalid("/dev/console", "would be no terminal"));
+    }
+    let by_name;
+    let slave = if Defence::TerminalPeer.is_on() {
+        slave
+    } else {
+        by_name = root.open("/dev/pts/0", OFlags::PATH).doing(action)?;
+        &by_name
+    };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, "", flags).doing(action)?;
-    let target = root.make_file("/dev/console")?;
+    let (dev, name) = root.parent_of(Path::new("/dev/console"))?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&dev, &name, flags, Mode::from_raw_mode(0o600)) {
+        Ok(_) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error).doing(action),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(&dev, &name, flags, Mode::empty()).doing(action)?;
+    let found = rustix::fs::fstat(&target).doing(action)?;
+    if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+        return Err(Error::invalid("/dev/console", "is a symlink in the image"));
+    }
     let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
         | rustix::mount::MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", &target, "", flags).doing(action)

@@ -7,6 +7,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 use sys::mount_attributes::{Change, READ_ONLY, change, changed};
 
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Root;
 use crate::rootfs::mounts::{attach, filesystem, open_existing};
@@ -22,7 +23,12 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
-    let null = host_null()?;
+    let null = if Defence::HostNull.is_on() {
+        host_null()?
+    } else {
+        root.open("/dev/null", OFlags::PATH)
+            .doing(|| "open /dev/null")?
+    };
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let action = || format!("mask {path}");

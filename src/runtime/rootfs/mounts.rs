@@ -11,6 +11,7 @@ use rustix::mount::{
 use sys::mount_attributes::{Change, READ_ONLY, change, changed};
 
 use crate::cgroup::Cgroup;
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::options::Options;
 use crate::rootfs::{Root, cgroup, copy_up};
@@ -260,7 +261,7 @@ fn remount(root: &Root, mount: &Mount, options: &Options) -> Result<()> {
 /// The directory to mount on, made where missing. procfs and sysfs go onto a directory of the
 /// image itself: were it a symlink, what is hidden and protected later would be elsewhere.
 fn directory_for(root: &Root, destination: &str, kind: &str) -> Result<OwnedFd> {
-    if matches!(kind, "proc" | "sysfs") {
+    if matches!(kind, "proc" | "sysfs") && Defence::OrdinaryDirectory.is_on() {
         let directory = ordinary_directory(root, destination)?;
         if kind == "sysfs" {
             refuse_proc(&directory, destination)?;

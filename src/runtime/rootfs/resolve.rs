@@ -1,12 +1,13 @@
 //! Paths inside a root that may be hostile: symlinks end at the root, and what is made on the way
 //! is made through descriptors.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 
 /// Symlinks followed while making one path: the kernel's own limit.
@@ -60,7 +61,11 @@ impl Root {
         } else {
             &path
         };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let resolve = if Defence::ResolveInside.is_on() {
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
+        } else {
+            ResolveFlags::empty()
+        };
         for _ in 0..RACE_LIMIT {
             let opened = rustix::fs::openat2(
                 &self.directory,
@@ -89,6 +94,10 @@ impl Root {
     /// [`Error::Os`] naming the path.
     pub fn make_directory(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
         let path = path.as_ref();
+        if !Defence::MakeInside.is_on() {
+            // The error shows in what follows.
+            let _ = std::fs::create_dir_all(self.by_name(path));
+        }
         self.make(clean(path))
             .doing(|| format!("make directory {} in the rootfs", path.display()))
     }
@@ -142,6 +151,9 @@ impl Root {
             Err(Errno::NOENT) => {}
             other => return other.doing(action),
         }
+        if !Defence::MakeInside.is_on() {
+            let _ = std::fs::write(self.by_name(path), "");
+        }
         let (parent, name) = self.parent_of(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         rustix::fs::openat(
@@ -153,6 +165,12 @@ impl Root {
         .doing(action)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&parent, &name, flags, Mode::empty()).doing(action)
+    }
+
+    /// The path as a careless runtime would have it.
+    fn by_name(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
+        Path::new(&root).join(clean(path))
     }
 
     /// The directory that `path` is in, made where missing, and its last name.

@@ -93,7 +93,7 @@ fn a_limit_above_the_own_hard_limit_is_refused_by_name() {
     container.spec["process"]["rlimits"] =
         json!([{"type": "RLIMIT_CORE", "soft": 10, "hard": 1 << 20}]);
     container.save();
-    let binary = env!("CARGO_BIN_EXE_brisk-runtime");
+    let binary = harness::RUNTIME;
     let bundle = container.directory.path().to_str().unwrap();
     let root = container.root();
     let script = format!(

@@ -8,11 +8,15 @@ mod discover;
 mod fake;
 mod files;
 mod freezer;
+mod oom;
+mod statistics;
 mod v1;
 mod v2;
 
 pub use discover::Layout;
 pub use files::pause_briefly;
+pub use oom::{Happening, Watch};
+pub use statistics::Statistics;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -180,6 +184,12 @@ impl Cgroup {
             files::collect_processes(directory, &mut found, 0)?;
         }
         Ok(found)
+    }
+
+    /// What the container uses.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        statistics::read(self)
     }
 
     /// Stops all processes from running.

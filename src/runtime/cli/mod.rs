@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod flags;
@@ -113,6 +114,12 @@ const VERBS: &[Verb] = &[
         flags: update::FLAGS,
         verbatim_after: usize::MAX,
         run: update::run,
+    },
+    Verb {
+        name: "events",
+        flags: events::FLAGS,
+        verbatim_after: usize::MAX,
+        run: events::run,
     },
     Verb {
         name: "spec",

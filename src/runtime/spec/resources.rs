@@ -22,7 +22,7 @@ pub struct Resources {
 }
 
 /// One rule of the device controller. `None` and -1 stand for all numbers.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "the names are the specification's")]
 pub struct DeviceRule {

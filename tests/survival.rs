@@ -5,13 +5,11 @@
 mod support;
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fuse::device::ensure_fusectl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::images;
@@ -43,25 +41,19 @@ fn python_files() -> Arc<Vec<Known>> {
     Arc::new(known)
 }
 
-/// Where the kernel says how many requests of a mount have no answer yet. To be asked for while
-/// the service answers; reading it needs no service.
-fn unanswered_file(directory: &Path) -> PathBuf {
-    ensure_fusectl().unwrap();
-    let device = std::fs::metadata(directory).unwrap().dev();
-    let connection = nix::sys::stat::minor(device).to_string();
-    Path::new("/sys/fs/fuse/connections")
-        .join(connection)
-        .join("waiting")
+/// Number of a mount's FUSE connection. To be asked for while the service answers.
+fn connection_of(directory: &Path) -> u32 {
+    fuse::device::connection_id(directory).unwrap()
 }
 
-fn unanswered(file: &Path) -> u64 {
-    let text = std::fs::read_to_string(file).unwrap();
-    text.trim().parse().unwrap()
+/// How many requests of a mount have no answer yet, as the kernel counts; needs no service.
+fn unanswered(connection: u32) -> u64 {
+    fuse::device::control_number(connection, "waiting").unwrap()
 }
 
 /// Kills the service at a moment when reads of missing content are on their way.
 fn kill_while_reads_wait(node: &Node, directory: &Path) {
-    let requests = unanswered_file(directory);
+    let connection = connection_of(directory);
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < HANG, "no read ever waits");
@@ -72,7 +64,7 @@ fn kill_while_reads_wait(node: &Node, directory: &Path) {
         let pid = i32::try_from(status["pid"].as_u64().unwrap()).unwrap();
         // Held still, so that what waits now still waits when it dies.
         let _held = Stopped::new(pid);
-        if unanswered(&requests) > 0 {
+        if unanswered(connection) > 0 {
             return signal(pid, Signal::SIGKILL);
         }
     }
@@ -316,7 +308,7 @@ fn sigkill_ends_whatever_waits_for_a_registry_that_hangs() {
     let reference = push_python(&registry);
     let node = Node::new();
     let directory = mount_off(&node, &reference);
-    let requests = unanswered_file(&directory);
+    let connection = connection_of(&directory);
     let _stopped = Stopped::registry(&registry);
     // A file of its own for each, or they would wait for each other's pages.
     let mut known = known_files(&images::unpacked("python"), 1 << 20);
@@ -344,7 +336,7 @@ fn sigkill_ends_whatever_waits_for_a_registry_that_hangs() {
             .as_u64()
             .unwrap()
             >= 4
-            && unanswered(&requests) >= 4
+            && unanswered(connection) >= 4
     });
     for child in &mut blocked {
         child.ends_when_killed();

@@ -1,22 +1,22 @@
-//! A mount's FUSE connection seen from outside: its number and its abort switch.
+//! A mount's FUSE connection seen from outside: its number and its control files.
+//!
+//! Those are files of the control filesystem, fusectl. Most systems mount it at
+//! `/sys/fs/fuse/connections`; where nobody has, it is mounted at no place for as long as it is
+//! used, so that neither its absence matters nor anything of the machine is changed.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsRawFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{FsType, statfs};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use thiserror::Error;
 
-/// Where the control filesystem belongs (Documentation/filesystems/fuse/fuse.rst).
-const CONNECTIONS: &str = "/sys/fs/fuse/connections";
-
-/// FUSE_CTL_SUPER_MAGIC of linux/magic.h.
-const FUSECTL_MAGIC: FsType = FsType(0x6573_5543);
+/// The control filesystem's type (Documentation/filesystems/fuse/fuse.rst).
+const CONTROL: &str = "fusectl";
 
 /// Why a connection cannot be named or aborted.
 #[derive(Debug, Error)]
@@ -33,15 +33,14 @@ pub enum ConnectionError {
     /// The directory lies on another filesystem.
     #[error("{} is not on a FUSE mount", .0.display())]
     NotFuse(PathBuf),
-    /// No control filesystem, so no connection can be aborted.
-    #[error("no fusectl at {CONNECTIONS}: mount -t fusectl fusectl {CONNECTIONS}")]
-    NoFusectl,
     /// The control filesystem cannot be mounted.
-    #[error("cannot mount fusectl at {CONNECTIONS}")]
-    MountFusectl(#[source] Errno),
-    /// The connection cannot be aborted.
-    #[error("cannot abort FUSE connection {connection}")]
-    Abort {
+    #[error("cannot mount {CONTROL} (root in the host's user namespace is needed)")]
+    Control(#[source] io::Error),
+    /// A control file cannot be used.
+    #[error("cannot use {file:?} of FUSE connection {connection}")]
+    File {
+        /// The control file's name.
+        file: &'static str,
         /// Number of the connection.
         connection: u32,
         /// What the kernel said.
@@ -53,7 +52,7 @@ pub enum ConnectionError {
 impl ConnectionError {
     /// Whether the connection is gone already, which is what an abort wants.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Abort { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
@@ -109,30 +108,42 @@ fn fuse_minor(mountinfo: &[u8], id: u64) -> Option<u32> {
     None
 }
 
-/// Mounts the control filesystem where it belongs unless it is there already.
-///
-/// # Errors
-/// mount(2) fails, for instance on a read-only /sys.
-pub fn ensure_fusectl() -> Result<(), ConnectionError> {
-    if has_fusectl() {
-        return Ok(());
-    }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    match mount(
-        Some("fusectl"),
-        CONNECTIONS,
-        Some("fusectl"),
-        flags,
-        None::<&str>,
-    ) {
-        // Busy: another process was faster.
-        Ok(()) | Err(Errno::EBUSY) => Ok(()),
-        Err(errno) => Err(ConnectionError::MountFusectl(errno)),
-    }
+/// A control file of connection number `connection`, opened on a mount of the control filesystem
+/// that no directory shows and that is gone when its last file is closed. There is one control
+/// filesystem, however often it is mounted.
+fn control_file(
+    connection: u32,
+    file: &'static str,
+    flags: OFlags,
+) -> Result<File, ConnectionError> {
+    let control = mount_control().map_err(ConnectionError::Control)?;
+    let name = format!("{connection}/{file}");
+    let opened = rustix::fs::openat(&control, name, flags | OFlags::CLOEXEC, Mode::empty());
+    opened
+        .map(File::from)
+        .map_err(|errno| file_error(connection, file)(errno.into()))
 }
 
-fn has_fusectl() -> bool {
-    statfs(CONNECTIONS).is_ok_and(|found| found.filesystem_type() == FUSECTL_MAGIC)
+/// Mounts the control filesystem at no place (fsmount(2), Linux 5.2).
+fn mount_control() -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(CONTROL, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(rustix::mount::fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
+}
+
+fn file_error(connection: u32, file: &'static str) -> impl Fn(io::Error) -> ConnectionError {
+    move |source| ConnectionError::File {
+        file,
+        connection,
+        source,
+    }
 }
 
 /// Ends connection number `connection` (see [`connection_id`]): every waiting and every later
@@ -140,16 +151,27 @@ fn has_fusectl() -> bool {
 /// It cannot be undone.
 ///
 /// # Errors
-/// No control filesystem is mounted (see [`ensure_fusectl`]), or there is no such connection
+/// The control filesystem cannot be had, or there is no such connection
 /// ([`ConnectionError::is_gone`]).
 pub fn abort(connection: u32) -> Result<(), ConnectionError> {
-    if !has_fusectl() {
-        return Err(ConnectionError::NoFusectl);
-    }
-    let path = Path::new(CONNECTIONS)
-        .join(connection.to_string())
-        .join("abort");
-    fs::write(path, b"1").map_err(|source| ConnectionError::Abort { connection, source })
+    let mut file = control_file(connection, "abort", OFlags::WRONLY)?;
+    file.write_all(b"1")
+        .map_err(file_error(connection, "abort"))
+}
+
+/// The number in a control file: `waiting` (requests without an answer), `max_background` or
+/// `congestion_threshold`.
+///
+/// # Errors
+/// As [`abort`].
+pub fn control_number(connection: u32, file: &'static str) -> Result<u64, ConnectionError> {
+    let failed = file_error(connection, file);
+    let mut text = String::new();
+    control_file(connection, file, OFlags::RDONLY)?
+        .read_to_string(&mut text)
+        .map_err(&failed)?;
+    let number = text.trim().parse();
+    number.map_err(|error| failed(io::Error::other(error)))
 }
 
 #[cfg(test)]
@@ -187,5 +209,19 @@ mod tests {
             connection_id(Path::new("/proc/no-such-file")),
             Err(ConnectionError::Directory { .. })
         ));
+    }
+
+    #[test]
+    fn the_control_filesystem_needs_no_mount_point() {
+        let before = fs::read("/proc/self/mountinfo").unwrap();
+        let error = abort(u32::MAX).unwrap_err();
+        assert!(error.is_gone(), "{error:?}");
+        assert!(control_number(u32::MAX, "waiting").unwrap_err().is_gone());
+        let mounts = |table: &[u8]| {
+            let lines = String::from_utf8_lossy(table).into_owned();
+            lines.lines().filter(|l| l.contains(" - fusectl ")).count()
+        };
+        let after = fs::read("/proc/self/mountinfo").unwrap();
+        assert_eq!(mounts(&before), mounts(&after));
     }
 }

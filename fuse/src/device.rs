@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 
-pub use crate::connection::{ConnectionError, abort, connection_id, ensure_fusectl};
+pub use crate::connection::{ConnectionError, abort, connection_id, control_number};
 use crate::init::{InitError, InitRequest};
 
 const DEVICE: &str = "/dev/fuse";

@@ -70,6 +70,7 @@ pub fn status(global: &GlobalOptions, arguments: &StatusArguments) -> Result<(),
         HumanBytes(counters.metadata_bytes)
     ))?;
     line(format_args!("waiting    {} reads", counters.waiting_reads))?;
+    line(format_args!("orphans    timeout {}", status.orphan_timeout))?;
     for mount in &status.mounts {
         line(format_args!(""))?;
         line(format_args!(

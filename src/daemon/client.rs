@@ -18,6 +18,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// Pause between two looks whether it listens.
 const START_PAUSE: Duration = Duration::from_millis(2);
 
+/// Times a request is sent that dying services leave without an answer.
+const ASK_TRIES: u32 = 50;
+
 /// Errors of reaching the service.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -77,13 +80,27 @@ impl Client {
     }
 
     /// Sends a request, starting the service where none runs; `on_event` sees progress and
-    /// warnings.
+    /// warnings. Where the service dies meanwhile, the next one is asked, as far as asking twice
+    /// does no harm.
     pub fn ask(
         &self,
         request: &Request,
         mut on_event: impl FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
-        self.exchange(self.started()?, request, None, &mut on_event)
+        let mut left = ASK_TRIES;
+        loop {
+            left -= 1;
+            match self.exchange(self.started()?, request, None, &mut on_event) {
+                Err(ClientError::Connection { .. }) if left > 0 && request.is_repeatable() => {}
+                other => return other,
+            }
+            // A dying process's socket accepts as long as the kernel needs to close it.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "another process's end has no event here"
+            )]
+            std::thread::sleep(START_PAUSE);
+        }
     }
 
     /// As [`Client::ask`], but gives up when `cancel` becomes readable or hangs up; the service

@@ -26,6 +26,45 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Which indexes are accepted.
     pub trust: TrustConfig,
+    /// The mount service.
+    pub service: ServiceConfig,
+}
+
+/// The mount service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// What becomes of mounts that nobody serves.
+    pub orphan_timeout: OrphanTimeout,
+}
+
+/// How long mounts wait for a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrphanTimeout {
+    /// For ever.
+    #[default]
+    Off,
+    /// So long; then the keeper aborts them, and what waits on them gets an error.
+    After(Duration),
+}
+
+impl OrphanTimeout {
+    /// The limit, where there is one.
+    pub fn limit(self) -> Option<Duration> {
+        match self {
+            OrphanTimeout::Off => None,
+            OrphanTimeout::After(limit) => Some(limit),
+        }
+    }
+}
+
+impl fmt::Display for OrphanTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OrphanTimeout::Off => f.write_str("off"),
+            OrphanTimeout::After(limit) => write!(f, "{}s", limit.as_secs()),
+        }
+    }
 }
 
 /// The cache of layer content.
@@ -225,6 +264,22 @@ impl<'de> Deserialize<'de> for OnOutage {
     }
 }
 
+impl<'de> Deserialize<'de> for OrphanTimeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "off" => Ok(OrphanTimeout::Off),
+            text => parse_duration(text)
+                .map(OrphanTimeout::After)
+                .ok_or_else(|| {
+                    de::Error::custom(format!(
+                        "orphan_timeout {text:?} is neither \"off\" nor a time such as \"10m\""
+                    ))
+                }),
+        }
+    }
+}
+
 /// Seconds, minutes or hours: `30s`, `5m`, `1h`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -254,6 +309,7 @@ mod tests {
             OnOutage::Wait(Duration::from_secs(300))
         );
         assert_eq!(config.cache.budget, None);
+        assert_eq!(config.service.orphan_timeout, OrphanTimeout::Off);
     }
 
     #[test]
@@ -272,6 +328,8 @@ mod tests {
             [trust.repositories]
             "registry.test:5000/a" = "strict"
             "registry.test:5000/a/b" = "registry"
+            [service]
+            orphan_timeout = "10m"
             "#,
         )
         .unwrap();
@@ -279,6 +337,8 @@ mod tests {
         assert_eq!(config.fetch.background, Background::UntilReady);
         assert_eq!(config.fetch.on_outage, OnOutage::Forever);
         assert_eq!(config.registry.https, ["localhost:5443"]);
+        let after = OrphanTimeout::After(Duration::from_secs(600));
+        assert_eq!(config.service.orphan_timeout, after);
         assert_eq!(
             config.trust.policy("registry.test:5000/a/b/c"),
             Some(Policy::Registry)
@@ -296,6 +356,7 @@ mod tests {
             "[cache]\nbudgte = 1",
             "[cache]\nbudget = \"lots\"",
             "[fetch]\non_outage = \"x\"",
+            "[service]\norphan_timeout = \"soon\"",
         ] {
             let error = toml::from_str::<Config>(text).unwrap_err().to_string();
             assert!(error.contains("line 2"), "{error}");

@@ -106,6 +106,26 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether asking again comes to the same, though the first time may have been carried out.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Request::Release { .. }
+            | Request::Ready { .. }
+            | Request::Inspect { .. }
+            | Request::Pull { .. }
+            | Request::Images
+            | Request::Prune { .. }
+            | Request::Status => true,
+            Request::Acquire { .. }
+            | Request::Mount { .. }
+            | Request::Unmount { .. }
+            | Request::RemoveImage { .. }
+            | Request::Stop { .. } => false,
+        }
+    }
+}
+
 /// One line of an answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
@@ -246,6 +266,8 @@ pub struct Status {
     pub cache_bytes: u64,
     /// Bytes that it may take.
     pub cache_budget: u64,
+    /// How long mounts wait for a service before they are aborted: `off` for ever.
+    pub orphan_timeout: String,
 }
 
 /// One mount.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuse::MountedTree;
 use index_format::{Digest, Index};
@@ -63,10 +63,11 @@ impl MountBook {
     pub fn open(
         root: &Path,
         commands: Commands,
+        orphan_timeout: Option<Duration>,
         indexes: IndexStore,
         layers: Arc<LayerBook>,
     ) -> Result<Self, MountError> {
-        let keeper = KeeperLink::open(&root.join("run"), commands)?;
+        let keeper = KeeperLink::open(&root.join("run"), commands, orphan_timeout)?;
         Ok(MountBook {
             holders: Holders::new(root),
             indexes,

@@ -92,6 +92,7 @@ impl Service {
         let mounts = Arc::new(MountBook::open(
             root,
             commands,
+            config.service.orphan_timeout.limit(),
             indexes.clone(),
             layers.clone(),
         )?);
@@ -318,6 +319,7 @@ impl Service {
             mounts,
             cache_bytes: usage.used_bytes,
             cache_budget: usage.limit_bytes,
+            orphan_timeout: self.config.service.orphan_timeout.to_string(),
         }
     }
 

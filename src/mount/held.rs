@@ -44,26 +44,43 @@ pub struct HeldMount {
 pub struct KeeperLink {
     run: PathBuf,
     commands: Commands,
+    orphan_timeout: Option<Duration>,
     socket: OwnedFd,
 }
 
 impl KeeperLink {
     /// Connects to the keeper, starting it when there is none, and says that this process
-    /// serves from now on.
-    pub fn open(run: &Path, commands: Commands) -> Result<Self, MountError> {
-        let socket = connect_or_start(run, &commands)?;
-        let mut link = KeeperLink {
-            run: run.to_path_buf(),
-            commands,
-            socket,
-        };
-        link.serve()?;
-        Ok(link)
+    /// serves from now on. Without a server for `orphan_timeout`, the keeper is to abort its
+    /// mounts.
+    pub fn open(
+        run: &Path,
+        commands: Commands,
+        orphan_timeout: Option<Duration>,
+    ) -> Result<Self, MountError> {
+        let started = Instant::now();
+        loop {
+            let socket = connect_or_start(run, &commands)?;
+            let mut link = KeeperLink {
+                run: run.to_path_buf(),
+                commands: commands.clone(),
+                orphan_timeout,
+                socket,
+            };
+            match link.serve() {
+                Ok(()) => return Ok(link),
+                // It was ending when it was found; its successor does not.
+                Err(error) if error.is_keeper_gone() && started.elapsed() < START_LIMIT => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn serve(&mut self) -> Result<(), MountError> {
         let command = self.commands.service.clone();
-        self.ask(&ToKeeper::Serve { command })
+        self.ask(&ToKeeper::Serve {
+            command,
+            orphan_timeout: self.orphan_timeout,
+        })
     }
 
     /// Every mount that the keeper holds.

@@ -1,11 +1,13 @@
 //! The keeper process: holds `/dev/fuse` descriptors, reads no request.
 //!
-//! One thread, one poll loop. It ends when it holds no mount and no service is connected.
+//! One thread, one poll loop. It ends when it holds no mount and no service is connected: at
+//! once after the last one has taken its leave, else when none has come for a while.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use fuse::device::{self, MountOptions};
 use rustix::event::{PollFd, PollFlags};
 
+use crate::cgroup::OwnCgroups;
 use crate::error::{MountError, describe};
 use crate::message::{self, FromKeeper, KeeperPaths, ToKeeper};
 use crate::record::{MountId, MountRecord};
@@ -24,6 +27,10 @@ const IDLE_LIMIT: Duration = Duration::from_secs(5);
 const BACK_OFF_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two starts: a reader waits at most this long beyond the start itself.
 const BACK_OFF_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time without a look at what has no event.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a keeper that is ending is waited for.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(10);
 /// A service that lived this long died of something new: the pause starts from the beginning.
 const BACK_OFF_RESET: Duration = Duration::from_secs(10);
 
@@ -33,6 +40,22 @@ struct Held {
     /// Number of the FUSE connection, kept from the start: a user may unmount its directory.
     connection: u32,
     device: OwnedFd,
+}
+
+/// Mounts that nobody serves.
+#[derive(Default)]
+struct Orphans {
+    /// How long they may stay so; for ever where there is none.
+    limit: Option<Duration>,
+    /// Since when they have been so.
+    since: Option<Instant>,
+}
+
+impl Orphans {
+    /// When they are to be aborted.
+    fn deadline(&self) -> Option<Instant> {
+        self.since?.checked_add(self.limit?)
+    }
 }
 
 /// The process that serves, seen from the keeper.
@@ -56,6 +79,10 @@ struct Keeper {
     child: Option<Child>,
     back_off: Duration,
     idle_since: Instant,
+    orphans: Orphans,
+    cgroups: OwnCgroups,
+    /// The last service has taken its leave.
+    left: bool,
 }
 
 /// Runs the keeper of the root whose sockets lie in `run`; returns when nothing is left to hold,
@@ -71,14 +98,14 @@ pub fn run(run: &Path) -> Result<(), MountError> {
     };
     let lock_path = run.join(KeeperPaths::LOCK);
     let lock = File::create(&lock_path).map_err(path_error("creating", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Ok(()),
-        Err(std::fs::TryLockError::Error(source)) => {
-            return Err(path_error("locking", &lock_path)(source));
-        }
-    }
     let directory = SocketDirectory::open(run).map_err(path_error("opening", run))?;
+    if !take(&lock, &directory).map_err(path_error("locking", &lock_path))? {
+        return Ok(());
+    }
+    let status = lock
+        .metadata()
+        .map_err(path_error("looking at", &lock_path))?;
+    let cgroups = OwnCgroups::enter(&format!("{:x}-{:x}", status.dev(), status.ino()));
     let listener = socket::listen(&directory, KeeperPaths::SOCKET)
         .map_err(path_error("listening below", run))?;
     let mut keeper = Keeper {
@@ -89,6 +116,9 @@ pub fn run(run: &Path) -> Result<(), MountError> {
         child: None,
         back_off: BACK_OFF_FIRST,
         idle_since: Instant::now(),
+        orphans: Orphans::default(),
+        cgroups,
+        left: false,
     };
     while !keeper.is_finished() {
         keeper.turn(listener.as_fd()).map_err(MountError::Keeper)?;
@@ -98,11 +128,32 @@ pub fn run(run: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
+/// Takes the lock of a root's only keeper; false where another one is alive. One that is ending
+/// has let go of its socket already, and is waited for.
+fn take(lock: &File, directory: &SocketDirectory) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(source)) => return Err(source),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let answers = socket::connect(directory, KeeperPaths::SOCKET).is_ok();
+        if answers || started.elapsed() >= PREDECESSOR_LIMIT {
+            return Ok(false);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "another process's lock has no event"
+        )]
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 impl Keeper {
     fn is_finished(&self) -> bool {
-        self.mounts.is_empty()
-            && self.connections.is_empty()
-            && self.idle_since.elapsed() >= IDLE_LIMIT
+        let expects_nobody = self.left || self.idle_since.elapsed() >= IDLE_LIMIT;
+        self.mounts.is_empty() && self.connections.is_empty() && expects_nobody
     }
 
     /// Waits for one round of events and handles them.
@@ -124,6 +175,7 @@ impl Keeper {
             self.server_died();
         }
         self.start_due_service();
+        self.look_after_orphans();
         if !self.connections.is_empty() || !self.mounts.is_empty() {
             self.idle_since = Instant::now();
         }
@@ -146,10 +198,11 @@ impl Keeper {
         if let Some(server) = &self.server {
             polled.push(PollFd::new(&server.pidfd, PollFlags::IN));
         }
-        let limit = match &self.restart {
-            Some(restart) => restart.at.saturating_duration_since(Instant::now()),
-            None => Duration::from_secs(1),
-        };
+        let due = [self.restart.as_ref().map(|r| r.at), self.orphans.deadline()];
+        let limit = due.into_iter().flatten().min().map_or(LOOK_INTERVAL, |at| {
+            at.saturating_duration_since(Instant::now())
+                .min(LOOK_INTERVAL)
+        });
         let timeout = rustix::event::Timespec {
             tv_sec: limit.as_secs() as i64,
             tv_nsec: i64::from(limit.subsec_nanos()),
@@ -191,7 +244,13 @@ impl Keeper {
         socket: BorrowedFd<'_>,
     ) -> Result<(), MountError> {
         match request {
-            ToKeeper::Serve { command } => self.serve(command, socket),
+            ToKeeper::Serve {
+                command,
+                orphan_timeout,
+            } => {
+                self.orphans.limit = orphan_timeout;
+                self.serve(command, socket)
+            }
             ToKeeper::Mount { record } => self.mount(record, socket),
             ToKeeper::Adopt {
                 record,
@@ -230,6 +289,7 @@ impl Keeper {
             ToKeeper::Leave => {
                 self.server = None;
                 self.restart = None;
+                self.left = true;
                 done(socket)
             }
         }
@@ -250,6 +310,7 @@ impl Keeper {
                     since: Instant::now(),
                 });
                 self.restart = None;
+                self.left = false;
                 done(socket)
             }
             Err(error) => fail(socket, &format!("cannot watch the service: {error}")),
@@ -301,6 +362,31 @@ impl Keeper {
         self.schedule_restart(server.command);
     }
 
+    /// Aborts the mounts that nobody has served for too long: what waits on them gets an error.
+    fn look_after_orphans(&mut self) {
+        if self.server.is_some() || self.mounts.is_empty() {
+            self.orphans.since = None;
+            // Without mounts nobody needs another service.
+            self.restart = self.restart.take().filter(|_| !self.mounts.is_empty());
+            return;
+        }
+        self.orphans.since.get_or_insert_with(Instant::now);
+        if self.orphans.deadline().is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        // Each goes when its descriptor reports the end. A second abort is harmless.
+        for held in self.mounts.values() {
+            let directory = held.record.directory.display();
+            eprintln!("brisk keeper: nobody serves {directory}: its FUSE connection is aborted");
+            if let Err(error) = device::abort(held.connection)
+                && !error.is_gone()
+            {
+                eprintln!("brisk keeper: {directory}: {}", describe(&error));
+            }
+        }
+        self.orphans.since = Some(Instant::now());
+    }
+
     fn schedule_restart(&mut self, command: Vec<String>) {
         self.restart = Some(Restart {
             command,
@@ -337,6 +423,9 @@ impl Keeper {
             eprintln!("brisk keeper: starting {program}: {error}");
         }
         self.child = started.ok();
+        if let Some(child) = &self.child {
+            self.cgroups.put_back(child.id());
+        }
         // Until it says `Serve` it may still fail: the next look is already planned.
         self.schedule_restart(restart.command);
     }

@@ -6,6 +6,7 @@
 //! queues requests on the descriptors that the keeper still holds, the keeper starts the
 //! service again, and the new one carries on where the old one was.
 
+pub mod cgroup;
 pub mod error;
 pub mod held;
 pub mod keeper;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub enum ToKeeper {
     Serve {
         /// Program and arguments of the service.
         command: Vec<String>,
+        /// Without a server for so long, the keeper aborts every mount; never where there is none.
+        #[serde(default)]
+        orphan_timeout: Option<Duration>,
     },
     /// Open the device, mount, and answer `Held` with the descriptor.
     Mount {

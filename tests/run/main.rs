@@ -16,3 +16,4 @@ mod files;
 mod outages;
 mod programs;
 mod registries;
+mod seclusion;

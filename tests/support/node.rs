@@ -138,6 +138,13 @@ impl Drop for Node {
         for mount in mounts_below(self.directory.path()).iter().rev() {
             let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
         }
+        // A keeper that holds nothing ends at once, and takes its cgroups along.
+        for _ in 0..200 {
+            if self.keeper().is_none() {
+                break;
+            }
+            super::registry::pause(10);
+        }
         end_processes_of(&self.root());
     }
 }

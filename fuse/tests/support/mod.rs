@@ -18,7 +18,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fuse::device::{MountOptions, abort, connection_id, ensure_fusectl, open_and_mount};
+use fuse::device::{MountOptions, abort, connection_id, control_number, open_and_mount};
 use fuse::requests::RequestCounts;
 use fuse::{Content, MountedTree, Session, SessionError, SessionOptions, WaitingReads};
 use index_format::Index;
@@ -46,7 +46,6 @@ pub struct Mount {
 
 impl Mount {
     pub fn new(options: &MountOptions) -> Self {
-        ensure_fusectl().unwrap();
         let dir = tempfile::Builder::new()
             .prefix("brisk-fuse-")
             .tempdir()
@@ -79,11 +78,9 @@ impl Mount {
         self.path().join(path)
     }
 
-    /// A file of the connection in the control filesystem.
-    pub fn control(&self, name: &str) -> PathBuf {
-        Path::new("/sys/fs/fuse/connections")
-            .join(self.connection.to_string())
-            .join(name)
+    /// The number in a control file of the connection.
+    pub fn control(&self, name: &'static str) -> u64 {
+        control_number(self.connection, name).unwrap()
     }
 
     pub fn abort(&self) {

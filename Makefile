@@ -7,7 +7,7 @@ IMAGES ?= bench/images/out
 LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
-.PHONY: demo test build check bench clean install-build install-test install-bench \
+.PHONY: demo test build check bench conformance clean install-build install-test install-bench \
 	bench-index bench-chunks bench-cold bench-warm
 
 demo: install-build build
@@ -22,6 +22,12 @@ build: install-build
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+# runc's integration suite with brisk-runtime and with runc, side by side. Needs root and the network.
+conformance: install-build
+	scripts/install conformance
+	$(CARGO) build --release -p brisk-runtime
+	tests/conformance/compare target/conformance $(TARGET)/brisk-runtime
 
 # Each prints a table of ratios from one run in which the contenders take turns.
 bench: bench-index bench-chunks bench-cold bench-warm

@@ -59,6 +59,10 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
             status: status.as_str(),
         });
     }
+    if paused {
+        // The process goes on only once somebody resumes the container, who needs the lock.
+        directory.leave_lock();
+    }
     let spec = directory.spec()?;
     let linux = spec.linux.unwrap_or_default();
     let process = &arguments.process;

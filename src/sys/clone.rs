@@ -68,15 +68,29 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `EBUSY` when this process has more than one thread: a lock held by another thread would stay
 /// held in the child for ever. Else what clone3(2) reports.
 pub fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    clone(namespaces, signal, cgroup)
+}
+
+/// [`fork`] of a process whose parent is the caller's parent: a sibling.
+///
+/// # Errors
+/// As [`fork`].
+pub fn fork_sibling(namespaces: u64) -> io::Result<Forked> {
+    // The signal to the parent is the caller's own.
+    clone(namespaces | libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn clone(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     // The link count of a directory in procfs is its subdirectories and two.
     if std::fs::metadata("/proc/self/task")?.nlink() > 3 {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let mut pidfd: i32 = -1;
     let mut arguments = CloneArguments {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
+        flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         ..CloneArguments::default()
     };
     if let Some(directory) = cgroup {

@@ -20,6 +20,8 @@ pub enum Message {
     Go,
     /// Child to parent: the mounts are made, run the hooks of the host.
     Mounted,
+    /// Process in between to parent: the child, by its number.
+    Born(i32),
     /// Child to parent: nothing is left but to execute the program.
     Ready,
     /// Child to parent: what failed.
@@ -54,6 +56,7 @@ impl Channel {
             Message::Go => b"G".to_vec(),
             Message::Mounted => b"M".to_vec(),
             Message::Ready => b"R".to_vec(),
+            Message::Born(pid) => [&b"B"[..], &pid.to_ne_bytes()].concat(),
             Message::Failed(text) => [b"F", text.as_bytes()].concat(),
         };
         let length = bytes.len().min(MESSAGE_LIMIT);
@@ -81,6 +84,9 @@ impl Channel {
             [b'G'] => Some(Message::Go),
             [b'M'] => Some(Message::Mounted),
             [b'R'] => Some(Message::Ready),
+            [b'B', one, two, three, four] => {
+                Some(Message::Born(i32::from_ne_bytes([one, two, three, four])))
+            }
             [b'F', ref text @ ..] => Some(Message::Failed(String::from_utf8_lossy(text).into())),
             _ => return Err(Error::Init("unknown message".to_owned())),
         })

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
-use sys::clone::{Child, Forked};
+use sys::clone::Child;
 
 use crate::cgroup::Layout;
 use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
+use crate::container::id_maps;
 use crate::container::init::{Identity, Init};
+use crate::container::namespaces::{self, Born};
 use crate::error::{Context, Error, Result};
-use crate::process::{Console, Filter, Sets, check_labels};
+use crate::process::{Agent, Console, Filter, Sets, check_labels};
 use crate::rootfs;
-use crate::spec::{self, IdMapping, Linux, NamespaceKind, Process, Spec};
+use crate::spec::{self, Linux, NamespaceKind, Process, Spec};
 use crate::state::{Directory, State, Status, rfc3339, start_time};
 
 /// What `create` is asked for.
@@ -77,11 +79,7 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
         ..State::default()
     };
     directory.save_spec(&config)?;
-    let cgroup = Layout::read()?.place(&linux.cgroups_path, &arguments.id)?;
-    cgroup.make()?;
-    undo.state.cgroup = cgroup;
-    undo.state.cgroup.limit(&linux.resources)?;
-    undo.state.cgroup.limit_devices(&linux.resources)?;
+    confine(&mut undo.state, linux)?;
     directory.save(&undo.state)?;
 
     let state = undo.state.clone();
@@ -94,6 +92,33 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
     }
     directory.save(&undo.state)?;
     undo.keep()
+}
+
+/// Makes the cgroup and writes its limits. An ordinary user without a cgroup of its own goes
+/// without, unless there are limits; rules for devices it does not need, having no right to make
+/// one.
+fn confine(state: &mut State, linux: &Linux) -> Result<()> {
+    let cgroup = Layout::read()?.place(&linux.cgroups_path, &state.id)?;
+    match cgroup.make() {
+        Err(Error::Os { action, source })
+            if !rustix::process::geteuid().is_root() && is_refusal(&source) =>
+        {
+            if linux.resources.has_limits() {
+                let reason = format!("this user has no right to set limits ({action}: {source})");
+                return Err(Error::unsupported("linux.resources", reason));
+            }
+            return Ok(());
+        }
+        other => other?,
+    }
+    state.cgroup = cgroup;
+    state.cgroup.limit(&linux.resources)?;
+    state.cgroup.limit_devices(&linux.resources)
+}
+
+fn is_refusal(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 fn check_console(process: &Process, given: bool) -> Result<()> {
@@ -123,9 +148,19 @@ fn identity<'a>(process: &'a Process, linux: &'a Linux, preserved: u32) -> Resul
             .as_ref()
             .map_or(Ok(Sets::default()), Sets::of)?,
         filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
+        agent: agent(linux)?,
         kept_descriptors: preserved.saturating_add(listen_descriptors),
         listen_descriptors,
     })
+}
+
+/// Connects to the agent of seccomp notifications, where there is one.
+///
+/// # Errors
+/// [`Error::Os`] naming its path.
+pub fn agent(linux: &Linux) -> Result<Option<Agent>> {
+    let profile = linux.seccomp.as_ref();
+    Ok(profile.map(Agent::connect).transpose()?.flatten())
 }
 
 fn fork(
@@ -146,13 +181,10 @@ fn fork(
         .doing(|| "make the file for a failed exec")?;
     let (ours, theirs) = Channel::pair()?;
     let sources = rootfs::prepare_sources(&spec.mounts, linux, &state.bundle)?;
-    let (namespaces, new) = namespaces(linux)?;
     let birthplace = state.cgroup.birthplace()?;
-    let forked = sys::clone::fork(new, birthplace.as_ref().map(AsFd::as_fd))
-        .doing(|| "make the container's first process")?;
-    match forked {
-        Forked::Parent(child) => Ok((child, ours)),
-        Forked::Child => {
+    match namespaces::fork(linux, birthplace.as_ref().map(AsFd::as_fd))? {
+        Born::Parent(child) => Ok((child, ours)),
+        Born::Child(joined) => {
             drop(ours);
             directory.leave_lock();
             let console = arguments
@@ -177,7 +209,7 @@ fn fork(
                 failure,
                 console,
                 sources,
-                namespaces,
+                namespaces: joined,
                 pivot: arguments.pivot,
                 new_keyring: arguments.new_keyring,
             };
@@ -195,43 +227,6 @@ fn make_fifo(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).doing(action)
 }
 
-/// What the child joins itself, and the `CLONE_NEW*` bits of what is made new for it. Those of
-/// processes and time are joined here: they count for children only.
-fn namespaces(linux: &Linux) -> Result<(Vec<(u64, OwnedFd)>, u64)> {
-    let mut joined = Vec::new();
-    let mut new = 0;
-    for namespace in &linux.namespaces {
-        let kind = namespace.kind;
-        if namespace.path.is_empty() {
-            match kind {
-                NamespaceKind::Cgroup => {}
-                NamespaceKind::Time if !linux.time_offsets.is_empty() => offset_clocks(linux)?,
-                _ => new |= kind.flag(),
-            }
-            continue;
-        }
-        let action = || format!("join the {} namespace {}", kind.file(), namespace.path);
-        let file = OwnedFd::from(File::open(&namespace.path).doing(action)?);
-        if matches!(kind, NamespaceKind::Pid | NamespaceKind::Time) {
-            sys::namespace::join(file.as_fd(), kind.flag()).doing(action)?;
-        } else {
-            joined.push((kind.flag(), file));
-        }
-    }
-    Ok((joined, new))
-}
-
-/// Offsets can be set only while nobody is in the namespace yet.
-fn offset_clocks(linux: &Linux) -> Result<()> {
-    sys::namespace::unshare(NamespaceKind::Time.flag()).doing(|| "make a time namespace")?;
-    let lines: String = linux
-        .time_offsets
-        .iter()
-        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
-        .collect();
-    std::fs::write("/proc/self/timens_offsets", lines).doing(|| "set linux.timeOffsets")
-}
-
 /// The parent's part while the child prepares itself.
 fn accompany(
     undo: &mut Undo<'_>,
@@ -244,9 +239,9 @@ fn accompany(
     undo.state.start_time =
         start_time(pid).ok_or_else(|| Error::Init("the process ended at once".to_owned()))?;
     undo.state.cgroup.attach(pid)?;
-    if linux.makes(NamespaceKind::User) {
-        write_map(pid, "uid_map", &linux.uid_mappings)?;
-        write_map(pid, "gid_map", &linux.gid_mappings)?;
+    // A process in between has its maps already, which its child shares.
+    if linux.makes(NamespaceKind::User) && !has_maps(pid) {
+        id_maps::write(pid, linux)?;
     }
     if let Some(score) = process.oom_score_adj {
         std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
@@ -260,9 +255,8 @@ fn accompany(
     channel.expect(&Message::Ready)
 }
 
-fn write_map(pid: i32, name: &str, mappings: &[IdMapping]) -> Result<()> {
-    std::fs::write(format!("/proc/{pid}/{name}"), rootfs::map_lines(mappings))
-        .doing(|| format!("write {name}"))
+fn has_maps(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/uid_map")).is_ok_and(|map| !map.is_empty())
 }
 
 /// Writes a process number: whole or not at all, for those who watch the file.

@@ -8,14 +8,15 @@ use rustix::process::DumpableBehavior;
 use sys::clone::{Child, Forked};
 
 use crate::container::channel::{Channel, Message};
-use crate::container::create::write_pid_file;
-use crate::container::init::{Identity, Opened, become_root, join_keyring};
+use crate::container::create::{agent, write_pid_file};
+use crate::container::id_maps::become_root;
+use crate::container::init::{Identity, Opened, join_keyring};
 use crate::container::signal::handle;
 use crate::error::{Context, Error, Result};
 use crate::process::{
     Console, Filter, Program, Sets, attach_terminal, check_labels, open_terminal, set_affinity,
 };
-use crate::rootfs::Root;
+use crate::rootfs::{self, Root};
 use crate::spec::{CpuAffinity, NamespaceKind, Process};
 use crate::state::{Directory, State, Status};
 
@@ -32,6 +33,23 @@ pub struct Enter {
     pub preserve_fds: u32,
     /// Whether a paused container will do: the process freezes with it.
     pub ignore_paused: bool,
+}
+
+/// Where a process enters.
+struct Target {
+    /// The container's first process.
+    handle: OwnedFd,
+    /// Namespaces of it that are not this process's own.
+    foreign: u64,
+    /// Its root, where that is no mount.
+    root: Option<Root>,
+}
+
+fn root_of(pid: i32) -> Result<Root> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty()).doing(|| format!("open {path}"))?;
+    Ok(Root::new(root))
 }
 
 const KINDS: [NamespaceKind; 8] = [
@@ -75,10 +93,17 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
             .as_ref()
             .map_or(Ok(Sets::default()), Sets::of)?,
         filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
+        agent: agent(&linux)?,
         kept_descriptors: arguments.preserve_fds,
         listen_descriptors: 0,
     };
     let target = handle(&state)?;
+    // Without mounts of its own its root is but a directory, which has to be entered as such.
+    let root = if linux.makes(NamespaceKind::Mount) {
+        None
+    } else {
+        Some(root_of(state.pid)?)
+    };
     let foreign = foreign_namespaces(&state)?;
     for kind in [NamespaceKind::Pid, NamespaceKind::Time] {
         if foreign & kind.flag() != 0 {
@@ -95,7 +120,12 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
         Forked::Child => {
             drop(ours);
             directory.leave_lock();
-            run(arguments, &identity, &state, &target, foreign, &theirs)
+            let target = Target {
+                handle: target,
+                foreign,
+                root,
+            };
+            run(arguments, &identity, &state, &target, &theirs)
         }
     };
     drop(theirs);
@@ -164,11 +194,10 @@ fn run(
     arguments: &Enter,
     identity: &Identity<'_>,
     state: &State,
-    target: &OwnedFd,
-    foreign: u64,
+    target: &Target,
     channel: &Channel,
 ) -> ! {
-    let error = match prepare(arguments, identity, state, target, foreign, channel) {
+    let error = match prepare(arguments, identity, state, target, channel) {
         Ok((program, opened)) => identity.execute(&program, &opened),
         Err(error) => error,
     };
@@ -180,8 +209,7 @@ fn prepare(
     arguments: &Enter,
     identity: &Identity<'_>,
     state: &State,
-    target: &OwnedFd,
-    foreign: u64,
+    target: &Target,
     channel: &Channel,
 ) -> Result<(Program, Opened)> {
     channel.expect(&Message::Go)?;
@@ -189,11 +217,15 @@ fn prepare(
         .doing(|| "become undumpable")?;
     rustix::process::setsid().doing(|| "start a session")?;
     let opened = identity.open(state, Status::Running)?;
-    let own = foreign & !(NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
+    let own = target.foreign & !(NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
     if own != 0 {
-        sys::namespace::join(target.as_fd(), own).doing(|| "join the container's namespaces")?;
+        sys::namespace::join(target.handle.as_fd(), own)
+            .doing(|| "join the container's namespaces")?;
     }
-    if foreign & NamespaceKind::User.flag() != 0 {
+    if let Some(root) = &target.root {
+        rootfs::enter_without_mounts(root)?;
+    }
+    if target.foreign & NamespaceKind::User.flag() != 0 {
         become_root()?;
     }
     join_keyring(&state.id)?;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,6 +12,7 @@ use sys::clone::flags;
 
 use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
+use crate::container::{id_maps, namespaces};
 use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
 use crate::process::{
@@ -30,6 +31,8 @@ pub struct Identity<'a> {
     pub linux: &'a Linux,
     pub sets: Sets,
     pub filter: Option<Filter>,
+    /// Who answers the filter's notifications.
+    pub agent: Option<Agent>,
     /// Descriptors after the standard streams that the program keeps.
     pub kept_descriptors: u32,
     /// How many of them are socket activation's.
@@ -40,7 +43,8 @@ pub struct Identity<'a> {
 #[derive(Debug, Default)]
 pub struct Opened {
     labels: Labels,
-    agent: Option<Agent>,
+    /// What the agent of seccomp notifications is told.
+    message: Vec<u8>,
 }
 
 impl Identity<'_> {
@@ -49,11 +53,11 @@ impl Identity<'_> {
     /// # Errors
     /// [`Error`] naming the property.
     pub fn open(&self, state: &State, status: Status) -> Result<Opened> {
-        let profile = self.linux.seccomp.as_ref();
-        let agent = profile.map(|profile| Agent::connect(profile, state, status));
+        let agent = self.agent.as_ref();
+        let message = agent.map(|agent| agent.describe(state, status));
         Ok(Opened {
             labels: Labels::open(self.process)?,
-            agent: agent.transpose()?.flatten(),
+            message: message.transpose()?.unwrap_or_default(),
         })
     }
 
@@ -123,7 +127,7 @@ impl Identity<'_> {
         let Some(filter) = &self.filter else {
             return Ok(());
         };
-        filter.install(opened.agent.as_ref())
+        filter.install(self.agent.as_ref(), &opened.message)
     }
 }
 
@@ -138,7 +142,7 @@ pub struct Init<'a> {
     pub failure: File,
     pub console: Option<Console>,
     pub sources: rootfs::Sources,
-    pub namespaces: Vec<(u64, OwnedFd)>,
+    pub namespaces: Vec<(NamespaceKind, OwnedFd)>,
     pub pivot: bool,
     pub new_keyring: bool,
 }
@@ -163,34 +167,30 @@ impl Init<'_> {
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .doing(|| "become undumpable")?;
         rustix::process::setsid().doing(|| "start a session")?;
+        let state = self.state;
+        let opened = self.identity.open(state, Status::Creating)?;
         self.enter_namespaces()?;
         self.set_names()?;
         set_sysctls(self.linux)?;
-        let state = self.state;
-        let opened = self.identity.open(state, Status::Creating)?;
-        let root = rootfs::prepare(
-            self.spec,
-            &state.bundle,
-            &state.rootfs,
-            &state.cgroup,
-            std::mem::take(&mut self.sources),
-        )?;
+        let own_mounts = self.linux.makes(NamespaceKind::Mount);
+        let root = if own_mounts {
+            let sources = std::mem::take(&mut self.sources);
+            let (bundle, rootfs) = (&state.bundle, &state.rootfs);
+            rootfs::prepare(self.spec, bundle, rootfs, &state.cgroup, sources)?
+        } else {
+            rootfs::prepare_without_mounts(self.spec, &state.rootfs)?
+        };
         let terminal = match &self.console {
             Some(console) => {
                 let size = self.identity.process.console_size;
-                Some(open_terminal(&root, console, size, true)?)
+                Some(open_terminal(&root, console, size, own_mounts)?)
             }
             None => None,
         };
         self.channel.send(&Message::Mounted)?;
         self.channel.expect(&Message::Go)?;
         hooks::run(&self.spec.hooks.create_container, state, Status::Created)?;
-        rootfs::protect(&root, self.spec)?;
-        rootfs::enter(&root, self.pivot)?;
-        rootfs::set_propagation(&self.linux.rootfs_propagation)?;
-        if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
-            rootfs::make_read_only()?;
-        }
+        self.enter_root(&root)?;
         if let Some(terminal) = terminal {
             attach_terminal(&terminal, self.identity.process.user.uid)?;
         }
@@ -202,12 +202,23 @@ impl Init<'_> {
         Ok((program, opened))
     }
 
-    fn enter_namespaces(&self) -> Result<()> {
-        for (kind, namespace) in &self.namespaces {
-            sys::namespace::join(namespace.as_fd(), *kind).doing(|| "join a namespace")?;
+    fn enter_root(&self, root: &rootfs::Root) -> Result<()> {
+        if !self.linux.makes(NamespaceKind::Mount) {
+            return rootfs::enter_without_mounts(root);
         }
-        if self.linux.makes(NamespaceKind::User) {
-            become_root()?;
+        rootfs::protect(root, self.spec)?;
+        rootfs::enter(root, self.pivot)?;
+        rootfs::set_propagation(&self.linux.rootfs_propagation)?;
+        if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
+            rootfs::make_read_only()?;
+        }
+        Ok(())
+    }
+
+    fn enter_namespaces(&self) -> Result<()> {
+        namespaces::join_all(&self.namespaces)?;
+        if self.linux.namespace(NamespaceKind::User).is_some() {
+            id_maps::become_root()?;
         }
         if self.linux.makes(NamespaceKind::Cgroup) {
             // Only now, in the container's own cgroup, which becomes the namespace's root.
@@ -254,15 +265,6 @@ impl Init<'_> {
         }
         self.identity.execute(program, opened)
     }
-}
-
-/// User 0 of the new user namespace: the maps are written, but the process still has the
-/// unmapped ids that it was born with.
-pub fn become_root() -> Result<()> {
-    use nix::unistd::{Gid, Uid, setresgid, setresuid};
-    let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
-    setresgid(gid, gid, gid).doing(|| "become group 0 of the user namespace")?;
-    setresuid(uid, uid, uid).doing(|| "become user 0 of the user namespace")
 }
 
 /// A kernel without keyrings has none to share.

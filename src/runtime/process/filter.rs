@@ -60,15 +60,16 @@ impl Filter {
         Ok(Self { program, flags })
     }
 
-    /// Loads it for this process and hands the descriptor of notifications to `agent`.
+    /// Loads it for this process and hands the descriptor of notifications to `agent` with
+    /// `message`.
     ///
     /// # Errors
     /// [`Error::Os`].
-    pub fn install(&self, agent: Option<&Agent>) -> Result<()> {
+    pub fn install(&self, agent: Option<&Agent>, message: &[u8]) -> Result<()> {
         let listener =
             sys::seccomp::install(&self.program, self.flags).doing(|| "load the seccomp filter")?;
         match (listener, agent) {
-            (Some(listener), Some(agent)) => agent.send(&listener),
+            (Some(listener), Some(agent)) => agent.send(&listener, message),
             _ => Ok(()),
         }
     }

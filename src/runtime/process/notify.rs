@@ -11,12 +11,12 @@ use crate::error::{Context, Error, Result};
 use crate::spec::Seccomp;
 use crate::state::{SPEC_VERSION, State, Status};
 
-/// A connection to the agent, and all that it is told, made before the filter is loaded: from
-/// then on one sendmsg(2) is all that is needed.
+/// A connection to the agent, made before the filter is loaded: from then on one sendmsg(2) is all
+/// that is needed.
 #[derive(Debug)]
 pub struct Agent {
     stream: UnixStream,
-    message: Vec<u8>,
+    metadata: String,
 }
 
 impl Agent {
@@ -24,14 +24,24 @@ impl Agent {
     ///
     /// # Errors
     /// [`Error::Os`] naming the path.
-    pub fn connect(profile: &Seccomp, state: &State, status: Status) -> Result<Option<Self>> {
+    pub fn connect(profile: &Seccomp) -> Result<Option<Self>> {
         if profile.listener_path.is_empty() {
             return Ok(None);
         }
         let path = &profile.listener_path;
         let stream = UnixStream::connect(path)
             .doing(|| format!("connect to linux.seccomp.listenerPath {path}"))?;
-        // The host's procfs counts as the host does.
+        Ok(Some(Self {
+            stream,
+            metadata: profile.listener_metadata.clone(),
+        }))
+    }
+
+    /// What the agent is told of this process, while procfs is the host's and counts as it does.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn describe(&self, state: &State, status: Status) -> Result<Vec<u8>> {
         let own = std::fs::read_link("/proc/self").doing(|| "read /proc/self")?;
         let pid: i32 = own
             .to_str()
@@ -45,23 +55,20 @@ impl Agent {
             "ociVersion": SPEC_VERSION,
             "fds": ["seccompFd"],
             "pid": pid,
-            "metadata": profile.listener_metadata,
+            "metadata": self.metadata,
             "state": state.report(status),
         });
-        Ok(Some(Self {
-            stream,
-            message: message.to_string().into_bytes(),
-        }))
+        Ok(message.to_string().into_bytes())
     }
 
     /// Sends the descriptor with the process's state.
     ///
     /// # Errors
     /// [`Error::Os`].
-    pub fn send(&self, listener: &OwnedFd) -> Result<()> {
+    pub fn send(&self, listener: &OwnedFd, message: &[u8]) -> Result<()> {
         let descriptors = [listener.as_raw_fd()];
         let control = [ControlMessage::ScmRights(&descriptors)];
-        let data = [IoSlice::new(&self.message)];
+        let data = [IoSlice::new(message)];
         let socket = self.stream.as_raw_fd();
         sendmsg::<()>(socket, &data, &control, MsgFlags::MSG_NOSIGNAL, None)
             .doing(|| "send the seccomp notification descriptor to its agent")?;

@@ -13,7 +13,7 @@ mod resolve;
 
 pub use idmap::{Sources, map_lines, prepare as prepare_sources};
 pub use options::names as option_names;
-pub use pivot::{enter, make_read_only, set_propagation};
+pub use pivot::{enter, enter_without_mounts, make_read_only, set_propagation};
 pub use resolve::Root;
 
 use std::path::Path;
@@ -54,6 +54,18 @@ pub fn prepare(
         ensure_working_directory(&root, &process.cwd)?;
     }
     mounts::finish(later)?;
+    Ok(root)
+}
+
+/// The root of a container without mounts of its own: only files are made, in `rootfs`.
+///
+/// # Errors
+/// [`crate::error::Error`] naming the path inside the container.
+pub fn prepare_without_mounts(spec: &Spec, rootfs: &Path) -> Result<Root> {
+    let root = pivot::open_root(rootfs)?;
+    if let Some(process) = &spec.process {
+        ensure_working_directory(&root, &process.cwd)?;
+    }
     Ok(root)
 }
 

@@ -111,6 +111,27 @@ pub fn enter(root: &Root, pivot: bool) -> Result<()> {
     rustix::process::chdir("/").doing(|| "enter /")
 }
 
+/// Opens the root filesystem where it gets no mount of its own.
+///
+/// # Errors
+/// [`Error::Os`] naming the path.
+pub fn open_root(rootfs: &Path) -> Result<Root> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(rootfs, flags, Mode::empty())
+        .doing(|| format!("open the rootfs {}", rootfs.display()))?;
+    Ok(Root::new(root))
+}
+
+/// Makes `root` the root directory, in a mount namespace that is not the container's own.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn enter_without_mounts(root: &Root) -> Result<()> {
+    rustix::process::fchdir(root).doing(|| "enter the rootfs")?;
+    rustix::process::chroot(".").doing(|| "chroot")?;
+    rustix::process::chdir("/").doing(|| "enter /")
+}
+
 /// Makes `/` read-only.
 ///
 /// # Errors

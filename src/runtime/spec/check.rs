@@ -48,6 +48,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     let default = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&default);
     check_linux(linux)?;
+    check_mounts(spec, linux)?;
     check_names(spec, linux)
 }
 
@@ -102,38 +103,7 @@ fn check_linux(linux: &Linux) -> Result<()> {
             return Err(Error::invalid(field, "listed twice"));
         }
     }
-    let user = linux.namespace(NamespaceKind::User);
-    if user.is_some_and(|namespace| !namespace.path.is_empty()) {
-        return Err(Error::unsupported(
-            "linux.namespaces user path",
-            "cannot join one yet",
-        ));
-    }
-    let mapped = !linux.uid_mappings.is_empty() && !linux.gid_mappings.is_empty();
-    if user.is_some() && !mapped {
-        return Err(Error::invalid(
-            "linux.uidMappings",
-            "a user namespace needs both mappings",
-        ));
-    }
-    if user.is_none() && (!linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty()) {
-        return Err(Error::invalid(
-            "linux.uidMappings",
-            "no user namespace is asked for",
-        ));
-    }
-    if linux.namespace(NamespaceKind::Mount).is_none() {
-        return Err(Error::unsupported(
-            "linux.namespaces",
-            "without a mount namespace",
-        ));
-    }
-    if !linux.makes(NamespaceKind::Mount) {
-        return Err(Error::unsupported(
-            "linux.namespaces mount path",
-            "cannot join one yet",
-        ));
-    }
+    check_user_namespace(linux)?;
     if !linux.time_offsets.is_empty() && !linux.makes(NamespaceKind::Time) {
         return Err(Error::invalid(
             "linux.timeOffsets",
@@ -144,6 +114,53 @@ fn check_linux(linux: &Linux) -> Result<()> {
         "" | "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "unbindable"
         | "runbindable" => Ok(()),
         other => Err(Error::invalid("linux.rootfsPropagation", other)),
+    }
+}
+
+fn check_user_namespace(linux: &Linux) -> Result<()> {
+    let mapped = !linux.uid_mappings.is_empty() && !linux.gid_mappings.is_empty();
+    let makes = linux.makes(NamespaceKind::User);
+    if makes && !mapped {
+        return Err(Error::invalid(
+            "linux.uidMappings",
+            "a user namespace needs both mappings",
+        ));
+    }
+    // One that is joined has its maps; documents repeat them.
+    let has = linux.namespace(NamespaceKind::User).is_some();
+    if !has && (!linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty()) {
+        return Err(Error::invalid(
+            "linux.uidMappings",
+            "no user namespace is asked for",
+        ));
+    }
+    Ok(())
+}
+
+/// Without a mount namespace of its own a container can have no mounts: they would be the host's,
+/// or those of whom the namespace belongs to.
+fn check_mounts(spec: &Spec, linux: &Linux) -> Result<()> {
+    if linux.makes(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let read_only = spec.root.as_ref().is_some_and(|root| root.readonly);
+    let wanted = [
+        ("mounts", !spec.mounts.is_empty()),
+        ("root.readonly", read_only),
+        ("linux.maskedPaths", !linux.masked_paths.is_empty()),
+        ("linux.readonlyPaths", !linux.readonly_paths.is_empty()),
+        ("linux.devices", !linux.devices.is_empty()),
+        (
+            "linux.rootfsPropagation",
+            !linux.rootfs_propagation.is_empty(),
+        ),
+    ];
+    match wanted.iter().find(|(_, present)| *present) {
+        Some((field, _)) => Err(Error::invalid(
+            *field,
+            "needs a new mount namespace in linux.namespaces",
+        )),
+        None => Ok(()),
     }
 }
 

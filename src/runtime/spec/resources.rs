@@ -21,6 +21,19 @@ pub struct Resources {
     pub unified: BTreeMap<String, String>,
 }
 
+impl Resources {
+    /// Whether there is anything but rules for devices.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        let rest = Self {
+            devices: Vec::new(),
+            ..self.clone()
+        };
+        let text = |resources: &Self| serde_json::to_value(resources).ok();
+        text(&rest) != text(&Self::default())
+    }
+}
+
 /// One rule of the device controller. `None` and -1 stand for all numbers.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]

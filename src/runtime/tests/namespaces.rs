@@ -122,6 +122,7 @@ fn a_new_user_namespace_with_a_network_of_the_host_side() {
 #[test]
 fn sources_of_mounts_are_the_host_roots_to_reach() {
     let mut container = with_user_namespace("cat /secret/file");
+    std::fs::create_dir(container.rootfs().join("secret")).unwrap();
     let hidden = container.directory.path().join("hidden");
     std::fs::create_dir_all(hidden.join("inner")).unwrap();
     std::fs::write(hidden.join("inner/file"), "content\n").unwrap();

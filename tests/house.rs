@@ -49,6 +49,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ),
     ("src/mount", &["fuse", "layer", "sys"]),
     ("src/container", &["durable", "sys"]),
+    ("src/snapshotter", &["image", "mount"]),
 ];
 
 /// Longest source file. A file above it has more than one purpose.

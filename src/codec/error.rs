@@ -43,7 +43,7 @@ pub enum CodecError {
         offset: CompressedOffset,
     },
     /// The stream is longer than the caller allows.
-    #[error("the stream is longer than the limit of {limit} bytes")]
+    #[error("its content is longer than the limit of {limit} bytes")]
     StreamTooLong {
         /// The caller's limit, in bytes.
         limit: u64,

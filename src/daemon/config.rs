@@ -10,6 +10,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 use crate::daemon::control::Background;
 use brisk_image::trust::Policy;
+use brisk_indexer::{IndexOptions, MAX_STREAM_SIZE};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/brisk/config.toml";
@@ -28,6 +29,26 @@ pub struct Config {
     pub trust: TrustConfig,
     /// The mount service.
     pub service: ServiceConfig,
+    /// What is refused for its size.
+    pub limits: LimitsConfig,
+}
+
+/// What is refused for its size.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Uncompressed bytes of one layer; default [`MAX_STREAM_SIZE`].
+    pub layer_size: Option<ByteSize>,
+}
+
+impl LimitsConfig {
+    /// How layers are indexed under these limits.
+    pub fn index_options(&self) -> IndexOptions {
+        IndexOptions {
+            max_stream_size: self.layer_size.map_or(MAX_STREAM_SIZE, |size| size.0),
+            ..IndexOptions::default()
+        }
+    }
 }
 
 /// The mount service.
@@ -330,10 +351,13 @@ mod tests {
             "registry.test:5000/a/b" = "registry"
             [service]
             orphan_timeout = "10m"
+            [limits]
+            layer_size = "2GiB"
             "#,
         )
         .unwrap();
         assert_eq!(config.cache.budget, Some(ByteSize(20 << 30)));
+        assert_eq!(config.limits.index_options().max_stream_size, 2 << 30);
         assert_eq!(config.fetch.background, Background::UntilReady);
         assert_eq!(config.fetch.on_outage, OnOutage::Forever);
         assert_eq!(config.registry.https, ["localhost:5443"]);

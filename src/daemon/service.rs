@@ -100,7 +100,11 @@ impl Service {
         let resolver = Resolver {
             images: images.clone(),
             indexes: indexes.clone(),
-            puller: Puller::new(cache.clone(), indexes.clone()),
+            puller: Puller::new(
+                cache.clone(),
+                indexes.clone(),
+                config.limits.index_options(),
+            ),
         };
         let catalog = Catalog::new(images, indexes, cache.clone(), mounts.clone());
         Ok(Arc::new(Service {

@@ -20,6 +20,8 @@ pub struct Candidate {
     pub bytes: Vec<u8>,
     /// Its identity.
     pub identity: Digest,
+    /// Uncompressed bytes of its layer.
+    pub stream_size: u64,
     /// Where its cold sections are.
     pub place: ArtifactPlace,
 }
@@ -29,6 +31,8 @@ pub type Offers = Vec<Result<Candidate, String>>;
 
 /// Reads the index artifacts that `referrers` name, for the layers that `wanted` asks for.
 ///
+/// An index whose layer has more than `layer_size_limit` uncompressed bytes is not accepted.
+///
 /// Never an error: what is missing, unreadable or does not fit is a reason in the layer's place,
 /// and the next source is used.
 pub async fn collect(
@@ -36,6 +40,7 @@ pub async fn collect(
     referrers: &[Descriptor],
     layers: &[LayerDescriptor],
     wanted: &[bool],
+    layer_size_limit: u64,
 ) -> Offers {
     let mut offers: Offers = layers
         .iter()
@@ -59,6 +64,14 @@ pub async fn collect(
             })
             .collect();
         read_hot(source, &table, layers, &missing, &mut offers).await;
+        for offer in &mut offers {
+            let size = offer.as_ref().map_or(0, |found| found.stream_size);
+            if size > layer_size_limit {
+                *offer = Err(format!(
+                    "the layer has {size} bytes, more than the limit of {layer_size_limit}"
+                ));
+            }
+        }
     }
     offers
 }
@@ -204,6 +217,7 @@ fn accept(
     Ok(Candidate {
         bytes,
         identity,
+        stream_size: index.stream_size(),
         place,
     })
 }

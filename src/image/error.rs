@@ -105,6 +105,10 @@ pub enum ImageError {
     Worker(String),
 }
 
+/// The remedy where a layer is longer than allowed and yet wanted.
+pub const LAYER_SIZE_HINT: &str = "is it no decompression bomb, allow it by a larger `layer_size` \
+     in section [limits] of the configuration";
+
 impl ImageError {
     /// What the user can do about it, where something can be done.
     pub fn hint(&self) -> Option<String> {
@@ -129,6 +133,9 @@ impl ImageError {
                  for one without TLS"
                     .to_owned(),
             ),
+            ImageError::Layer { source, .. } if source.is_stream_too_long() => {
+                Some(LAYER_SIZE_HINT.to_owned())
+            }
             ImageError::Mismatch { .. } | ImageError::Layer { .. } => {
                 Some("the registry's copy is damaged; push the image again".to_owned())
             }

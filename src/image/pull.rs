@@ -20,16 +20,23 @@ pub struct Puller {
     cache: Cache,
     indexes: IndexStore,
     arrivals: Arrivals,
+    options: IndexOptions,
 }
 
 impl Puller {
-    /// A puller into that cache and those indexes.
-    pub fn new(cache: Cache, indexes: IndexStore) -> Self {
+    /// A puller into that cache and those indexes; `options` has the limits of what is pulled.
+    pub fn new(cache: Cache, indexes: IndexStore, options: IndexOptions) -> Self {
         Puller {
             cache,
             indexes,
             arrivals: Arrivals::default(),
+            options,
         }
+    }
+
+    /// Uncompressed bytes that a layer may have.
+    pub fn layer_size_limit(&self) -> u64 {
+        self.options.max_stream_size
     }
 
     /// Pulls a layer whole; afterwards its index is trusted and its content in the cache, as far
@@ -50,7 +57,7 @@ impl Puller {
         };
         let (built, sink) = self
             .arrivals
-            .index(layer, blob, IndexOptions::default(), sink, on_bytes)
+            .index(layer, blob, self.options, sink, on_bytes)
             .await?;
         for warning in &built.warnings.first {
             tracing::warn!(layer = %layer.digest, "{warning}");

@@ -225,7 +225,8 @@ impl Resolver {
         let mut offers = match query.policy {
             _ if !wanted.contains(&true) => Vec::new(),
             Policy::Registry => {
-                candidate::collect(&query.source, referrers, &documents.layers, &wanted).await
+                let (layers, limit) = (&documents.layers, self.puller.layer_size_limit());
+                candidate::collect(&query.source, referrers, layers, &wanted, limit).await
             }
             Policy::Strict => refused_by_policy(query, referrers, &documents.layers),
         }

@@ -12,7 +12,7 @@ pub mod sink;
 pub mod tar;
 pub mod warnings;
 
-pub use builder::{BuiltIndex, IndexOptions, LayerIndexer};
+pub use builder::{BuiltIndex, IndexOptions, LayerIndexer, MAX_STREAM_SIZE};
 pub use detect::detect;
 pub use error::IndexerError;
 pub use sink::{Discard, StreamSink, WriteSink};

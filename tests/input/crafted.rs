@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 /// Media type of a layer in gzip.
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+/// Media type of a layer in zstd.
+pub const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
 /// `sha256:` and the digest.
 pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes)

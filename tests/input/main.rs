@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bombs;
 mod command_line;
 mod crafted;
 mod damage;

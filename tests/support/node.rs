@@ -51,14 +51,12 @@ impl Node {
         arguments: impl IntoIterator<Item = S>,
     ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_brisk"));
-        command
-            .arg("--root")
-            .arg(self.root())
-            .args(arguments)
-            .stdin(Stdio::null());
+        command.arg("--root").arg(self.root()).stdin(Stdio::null());
+        // Before the verb: behind it, `run` would hand it to the program.
         if self.has_config {
             command.arg("--config").arg(self.path("config.toml"));
         }
+        command.args(arguments);
         command.env("DOCKER_CONFIG", self.path("docker"));
         command
     }

@@ -16,6 +16,7 @@ use crate::cli::service::absolute;
 use crate::daemon::config::{ByteSize, Config};
 use crate::daemon::query::Queries;
 use brisk_image::arrival::{Arrivals, OnBytes};
+use brisk_image::error::LAYER_SIZE_HINT;
 use brisk_image::index_store::IndexStore;
 use brisk_image::publish::{IndexedLayer, Publisher};
 use brisk_image::store::ImageStore;
@@ -56,7 +57,7 @@ pub struct PushArguments {
 
 /// Builds indexes.
 pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), CliError> {
-    let options = options(arguments.chunk_size)?;
+    let options = options(global, arguments.chunk_size)?;
     let file = Path::new(&arguments.what);
     if file.is_file() {
         return build_file(file, arguments.output.as_deref(), options);
@@ -84,7 +85,7 @@ pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), C
 /// Builds indexes and attaches them.
 pub fn push(global: &GlobalOptions, arguments: &PushArguments) -> Result<(), CliError> {
     let query = query(global, &arguments.image, &arguments.reference)?;
-    let options = options(arguments.chunk_size)?;
+    let options = options(global, arguments.chunk_size)?;
     with_image(global, &query, options, true).map(drop)
 }
 
@@ -181,7 +182,13 @@ fn write_output(output: &Path, bytes: &[u8]) -> std::io::Result<()> {
 pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliError> {
     let on_file = |error: std::io::Error| CliError::new(format!("{}: {error}", file.display()));
     let in_file = |error: brisk_indexer::IndexerError| {
-        CliError::new(format!("{}: {}", file.display(), because(error)))
+        let hint = error
+            .is_stream_too_long()
+            .then(|| LAYER_SIZE_HINT.to_owned());
+        CliError {
+            hint,
+            ..CliError::new(format!("{}: {}", file.display(), because(error)))
+        }
     };
     let mut input = File::open(file).map_err(on_file)?;
     let mut buffer = vec![0; STEP];
@@ -197,16 +204,21 @@ pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliE
     layer.finish().map_err(in_file)
 }
 
-fn options(chunk_size: Option<ByteSize>) -> Result<IndexOptions, CliError> {
+/// Options under the configuration's limits.
+pub fn options(
+    global: &GlobalOptions,
+    chunk_size: Option<ByteSize>,
+) -> Result<IndexOptions, CliError> {
     let chunk_size = chunk_size.map(|size| size.0);
     if chunk_size.is_some_and(|size| !(4096..=32 << 20).contains(&size)) {
         return Err(CliError::new(
             "the chunk size must be between 4KiB and 32MiB",
         ));
     }
+    let config = Config::load(global.config.as_deref()).map_err(because)?;
     Ok(IndexOptions {
         chunk_size,
-        ..IndexOptions::default()
+        ..config.limits.index_options()
     })
 }
 

@@ -32,7 +32,7 @@ pub fn run(global: &GlobalOptions, command: &IndexCommand) -> Result<(), CliErro
         IndexCommand::Build(arguments) => build::build(global, arguments),
         IndexCommand::Push(arguments) => build::push(global, arguments),
         IndexCommand::Inspect(arguments) => read::inspect(arguments),
-        IndexCommand::Verify(arguments) => read::verify(arguments),
+        IndexCommand::Verify(arguments) => read::verify(global, arguments),
         IndexCommand::Ls(arguments) => read::list(arguments),
         IndexCommand::Cat(arguments) => read::cat(arguments),
     }

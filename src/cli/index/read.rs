@@ -9,10 +9,10 @@ use index_format::{FileKind, Index, Inode, InodeNumber, SectionId};
 use serde_json::json;
 
 use crate::cli::error::{CliError, because};
-use crate::cli::index::build::index_file;
+use crate::cli::global::GlobalOptions;
+use crate::cli::index::build::{index_file, options};
 use crate::cli::index::layer::{IndexedFile, open_index};
 use crate::cli::output::{line, print_json};
-use brisk_indexer::IndexOptions;
 
 /// What `index inspect` takes.
 #[derive(Args, Clone, Debug)]
@@ -78,7 +78,7 @@ pub fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
 }
 
 /// Checks an index.
-pub fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
+pub fn verify(global: &GlobalOptions, arguments: &VerifyArguments) -> Result<(), CliError> {
     let index = open_index(&arguments.index)?;
     let Some(layer) = &arguments.layer else {
         line(format_args!(
@@ -87,7 +87,7 @@ pub fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
         ))?;
         return Ok(());
     };
-    let built = index_file(layer, IndexOptions::default())?;
+    let built = index_file(layer, options(global, None)?)?;
     let own = Index::open(built.bytes).map_err(because)?;
     // Chunks may have been cut at other places; everything else is decided by the layer.
     let sections = [

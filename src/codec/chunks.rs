@@ -2,7 +2,7 @@
 
 use index_format::{ChunkFlags, CompressedOffset, StreamOffset};
 
-use super::{MAX_CHUNK_LENGTH, Scan, ScannedChunk, StreamOnly};
+use super::{CHECKPOINT_SHARE, MAX_CHUNK_LENGTH, Scan, ScanOptions, ScannedChunk, StreamOnly};
 
 /// Where a chunk can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +16,60 @@ pub(super) struct Start {
 }
 
 /// The chunks so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ChunkList {
+    options: ScanOptions,
+    /// Chunks do not grow beyond this, in bytes of the stream.
+    grown: u64,
     chunks: Vec<ScannedChunk>,
+    /// Bytes of all checkpoints so far.
+    checkpoint_bytes: u64,
+    /// Bytes of the last one.
+    last_checkpoint: u64,
     longest: u64,
     /// Where the last member or frame that yielded anything ended.
     content_end: u64,
 }
 
 impl ChunkList {
+    /// An empty list, whose chunks grow up to `grown` bytes where they grow.
+    pub(super) fn new(options: ScanOptions, grown: u64) -> ChunkList {
+        ChunkList {
+            options,
+            grown,
+            chunks: Vec::new(),
+            checkpoint_bytes: 0,
+            last_checkpoint: 0,
+            longest: 0,
+            content_end: 0,
+        }
+    }
+
+    /// Whether a chunk that is free may start at this byte of the stream.
+    pub(super) fn wants_free(&self, stream: u64) -> bool {
+        self.last_start()
+            .is_none_or(|start| stream - start >= self.options.chunk_size)
+    }
+
+    /// Whether a chunk with a checkpoint may start here: the one before is long enough and, where
+    /// chunks grow, the layer so far pays for another checkpoint. `open` is about what the last
+    /// chunk's will take, if that is not made yet, in bytes.
+    pub(super) fn wants_checkpoint(&self, stream: u64, compressed: u64, open: u64) -> bool {
+        let Some(start) = self.last_start() else {
+            return true;
+        };
+        let length = stream - start;
+        if length < self.options.chunk_size {
+            return false;
+        }
+        if !self.options.grows || length >= self.grown {
+            return true;
+        }
+        // The next one will probably be as large as this one.
+        let next = if open > 0 { open } else { self.last_checkpoint };
+        (self.checkpoint_bytes + open + next).saturating_mul(CHECKPOINT_SHARE) <= compressed
+    }
+
     /// Adds a chunk; it ends the one before. One that is not free gets a checkpoint later.
     pub(super) fn push(&mut self, start: Start, flags: ChunkFlags) {
         self.note_length(start.stream);
@@ -51,6 +96,8 @@ impl ChunkList {
 
     /// Gives the last chunk its record.
     pub(super) fn set_checkpoint(&mut self, record: Vec<u8>) {
+        self.last_checkpoint = record.len() as u64;
+        self.checkpoint_bytes += self.last_checkpoint;
         let last = self.chunks.last_mut();
         last.expect("a chunk was pushed before its checkpoint")
             .checkpoint = record;

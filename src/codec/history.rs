@@ -54,6 +54,14 @@ impl UsedBytes {
         }
     }
 
+    /// How many bytes are used.
+    pub(super) fn count(&self) -> usize {
+        self.bits
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
     /// The first position at or after `from` whose bit is `value`, else the length.
     fn next(&self, from: usize, value: bool) -> usize {
         let flip = if value { 0 } else { u64::MAX };

@@ -19,7 +19,7 @@ use brisk_codec::{self, CodecError, Scan, ScanOptions, ScannedChunk, Scanner, St
 pub const GZIP_CHUNK_SIZE: u64 = 1 << 20;
 
 /// Chunk size of zstd layers in bytes of the stream: zstd's windows are larger, so checkpoints
-/// are; they then cost 1 to 3 % of the layer.
+/// are. Where they would still cost more than one in a hundred bytes of the layer, chunks grow.
 pub const ZSTD_CHUNK_SIZE: u64 = 8 << 20;
 
 /// Chunk size of plain layers in bytes: any byte can be asked for, so only the size of the
@@ -37,8 +37,9 @@ pub const MAX_INODES: u32 = 1 << 22;
 /// How to index a layer.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexOptions {
-    /// Chunks end at the first possible place after this many bytes of the stream; `None` is the
-    /// compression's own default.
+    /// Chunks end at the first possible place after this many bytes of the stream. `None` is the
+    /// compression's own default, from which chunks grow where their checkpoints would take more
+    /// than [`brisk_codec::CHECKPOINT_SHARE`] of the layer.
     pub chunk_size: Option<u64>,
     /// A stream longer than this many bytes is refused.
     pub max_stream_size: u64,
@@ -114,6 +115,7 @@ impl LayerIndexer {
         let scan = ScanOptions {
             chunk_size,
             max_stream_size: options.max_stream_size,
+            grows: options.chunk_size.is_none(),
         };
         Ok(Self {
             compression,

@@ -53,7 +53,7 @@ impl GzipScanner {
             inflater: None,
             output: vec![0; WINDOW_SIZE + OUTPUT_SIZE],
             filled: 0,
-            starts: ChunkStarts::new(options.chunk_size),
+            starts: ChunkStarts::new(options),
             crc: Crc::new(),
             member_length: 0,
             stream: 0,
@@ -206,7 +206,7 @@ impl GzipScanner {
     }
 
     fn offer_block(&mut self, unused_bits: u8) {
-        if !self.starts.wants(self.stream) {
+        if !self.starts.wants(self.stream, self.compressed) {
             return;
         }
         let shared = (unused_bits > 0).then_some(self.last_byte);

@@ -7,9 +7,9 @@ use index_format::ChunkFlags;
 use sys::inflate::WINDOW_SIZE;
 
 use super::window::{self, MarkerDecoder};
-use crate::CodecError;
 use crate::chunks::{ChunkList, Start};
 use crate::history::UsedBytes;
+use crate::{CodecError, MAX_CHUNK_SIZE, ScanOptions};
 
 /// Compressed bytes kept for finding a window's used bytes. 32 KiB of output take little
 /// more than 32 KiB of input, unless there are thousands of empty blocks; then the whole
@@ -44,7 +44,6 @@ enum Place {
 
 /// The starts of one scan.
 pub(super) struct ChunkStarts {
-    chunk_size: u64,
     list: ChunkList,
     /// The latest place at which the open chunk may end; no output has followed it yet.
     pending: Option<Place>,
@@ -54,10 +53,9 @@ pub(super) struct ChunkStarts {
 }
 
 impl ChunkStarts {
-    pub(super) fn new(chunk_size: u64) -> ChunkStarts {
-        let list = ChunkList::default();
+    pub(super) fn new(options: ScanOptions) -> ChunkStarts {
+        let list = ChunkList::new(options, MAX_CHUNK_SIZE);
         ChunkStarts {
-            chunk_size,
             list,
             pending: None,
             open: None,
@@ -65,16 +63,14 @@ impl ChunkStarts {
         }
     }
 
-    /// Whether a place at `stream` bytes would be taken.
-    pub(super) fn wants(&self, stream: u64) -> bool {
-        self.list
-            .last_start()
-            .is_none_or(|start| stream - start >= self.chunk_size)
+    /// Whether a block's start at these bytes would be taken.
+    pub(super) fn wants(&self, stream: u64, compressed: u64) -> bool {
+        self.list.wants_checkpoint(stream, compressed, 0)
     }
 
     /// A member's header starts here.
     pub(super) fn offer_member(&mut self, stream: u64, compressed: u64) {
-        if self.wants(stream) {
+        if self.list.wants_free(stream) {
             self.pending = Some(Place::Member(Start {
                 stream,
                 compressed,
@@ -86,9 +82,6 @@ impl ChunkStarts {
     /// A block starts here; `shared` is the byte that it shares with the block before and
     /// `window` what precedes it in its member.
     pub(super) fn offer_block(&mut self, start: Start, shared: Option<u8>, window: &[u8]) {
-        if !self.wants(start.stream) {
-            return;
-        }
         // Blocks without output between them have the same window; copying it for each one
         // would let a layer of empty blocks cost a thousand times its size.
         let window = match self.pending.take() {

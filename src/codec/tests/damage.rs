@@ -100,6 +100,7 @@ pub(super) fn scan_damaged(compression: Compression, layer: &[u8], damage: &[Dam
     let options = ScanOptions {
         chunk_size: 3000,
         max_stream_size: 1 << 20,
+        grows: false,
     };
     let mut scanner = scanner(compression, options);
     let mut stream = 0;

@@ -143,6 +143,7 @@ fn the_stream_limit_holds() {
     let options = ScanOptions {
         chunk_size: 1 << 20,
         max_stream_size: 1 << 20,
+        grows: false,
     };
     let mut scanner = scanner(GZIP, options);
     let mut length = 0;

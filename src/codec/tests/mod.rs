@@ -1,10 +1,11 @@
 //! Every chunk of every kind of layer decodes to its part of the stream, from its checkpoint
 //! and from the stream before it; damaged bytes give an error or bytes of the right length.
 //!
-//! Some tests run the programs gzip, pigz and zstd.
+//! Some tests run the programs gzip, pigz, skopeo and zstd.
 
 mod content;
 mod damage;
+mod growth;
 mod gzip;
 mod plain;
 mod writers;
@@ -17,6 +18,7 @@ pub(super) fn options(chunk_size: u64) -> ScanOptions {
     ScanOptions {
         chunk_size,
         max_stream_size: 1 << 40,
+        grows: false,
     }
 }
 

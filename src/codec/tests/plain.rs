@@ -28,6 +28,7 @@ fn the_stream_limit_holds() {
     let options = ScanOptions {
         chunk_size: 10,
         max_stream_size: 5,
+        grows: false,
     };
     let mut scanner = scanner(Compression::None, options);
     scanner.push(b"12345", &mut |_| Ok(())).unwrap();

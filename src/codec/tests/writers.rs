@@ -146,3 +146,61 @@ pub(super) fn zstd_frames(content: &[u8], longest: usize, seed: u64) -> Vec<u8> 
         }
     }
 }
+
+/// One frame by the zstd encoder in Go that builders of images use, by way of skopeo.
+pub(super) fn zstd_by_go(content: &[u8]) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = directory.path().join("layout");
+    let blobs = layout.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let blob = |bytes: &[u8]| {
+        let digest = index_format::Digest::of(bytes).to_string();
+        let name = digest.strip_prefix("sha256:").unwrap();
+        std::fs::write(blobs.join(name), bytes).unwrap();
+        format!(r#""digest":"{digest}","size":{}"#, bytes.len())
+    };
+    let layer = blob(content);
+    let diff_id = index_format::Digest::of(content);
+    let config = blob(
+        format!(
+            r#"{{"os":"linux","architecture":"amd64","config":{{}},
+            "rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+        )
+        .as_bytes(),
+    );
+    let oci = "application/vnd.oci.image";
+    let manifest = blob(
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{oci}.manifest.v1+json",
+            "config":{{"mediaType":"{oci}.config.v1+json",{config}}},
+            "layers":[{{"mediaType":"{oci}.layer.v1.tar",{layer}}}]}}"#
+        )
+        .as_bytes(),
+    );
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{oci}.manifest.v1+json",{manifest},
+        "annotations":{{"org.opencontainers.image.ref.name":"one"}}}}]}}"#
+    );
+    std::fs::write(layout.join("index.json"), index).unwrap();
+    let version = r#"{"imageLayoutVersion":"1.0.0"}"#;
+    std::fs::write(layout.join("oci-layout"), version).unwrap();
+    let output = directory.path().join("output");
+    let status = Command::new("skopeo")
+        .args([
+            "--insecure-policy",
+            "copy",
+            "-q",
+            "--dest-compress-format",
+            "zstd",
+        ])
+        .arg(format!("oci:{}:one", layout.display()))
+        .arg(format!("oci:{}:one", output.display()))
+        .status()
+        .unwrap_or_else(|error| panic!("these tests need the program skopeo: {error}"));
+    assert!(status.success(), "skopeo");
+    let layers = std::fs::read_dir(output.join("blobs/sha256")).unwrap();
+    layers
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .find(|bytes| bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]))
+        .unwrap()
+}

@@ -79,7 +79,7 @@ impl ZstdScanner {
             gathered: Vec::new(),
             decoder: None,
             output: vec![0; DCtx::out_size()],
-            starts: ChunkStarts::new(options.chunk_size),
+            starts: ChunkStarts::new(options),
             compressed: 0,
             stream: 0,
             frame: Frame::default(),

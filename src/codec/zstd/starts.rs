@@ -8,9 +8,9 @@ use super::dictionary::{Head, MAX_HISTORY};
 use super::entropy::{Field, Origin};
 use super::frame::FrameHeader;
 use super::sequences::{FrameState, Stumbled};
-use crate::StreamOnly;
 use crate::chunks::{ChunkList, Start};
 use crate::history::UsedBytes;
+use crate::{MAX_GROWN_CHUNK, ScanOptions, StreamOnly};
 use index_format::ChunkFlags;
 
 /// A place where a chunk may start.
@@ -64,6 +64,12 @@ impl OpenChunk {
         Ok(())
     }
 
+    /// About how many bytes its record will take: history compresses to half or so, and it is
+    /// not worth making it to know.
+    fn about_bytes(&self) -> u64 {
+        self.used.count() as u64 / 2
+    }
+
     fn encode(mut self, history: &[u8]) -> Vec<u8> {
         for (table, repeated) in self.head.tables.iter_mut().zip(self.repeated) {
             table.take_if(|_| !repeated);
@@ -75,7 +81,6 @@ impl OpenChunk {
 
 /// The starts of one scan, and the state of its current frame.
 pub(super) struct ChunkStarts {
-    chunk_size: u64,
     list: ChunkList,
     /// The latest place at which the open chunk may end; no output has followed it yet.
     pending: Option<Place>,
@@ -90,10 +95,9 @@ pub(super) struct ChunkStarts {
 }
 
 impl ChunkStarts {
-    pub(super) fn new(chunk_size: u64) -> ChunkStarts {
+    pub(super) fn new(options: ScanOptions) -> ChunkStarts {
         ChunkStarts {
-            chunk_size,
-            list: ChunkList::default(),
+            list: ChunkList::new(options, MAX_GROWN_CHUNK),
             pending: None,
             open: None,
             frame: None,
@@ -109,34 +113,30 @@ impl ChunkStarts {
         self.is_following = false;
     }
 
-    fn start_here(&self, compressed: u64) -> Option<Start> {
-        let wanted = self
-            .list
-            .last_start()
-            .is_none_or(|start| self.stream - start >= self.chunk_size);
-        wanted.then_some(Start {
+    fn start_here(&self, compressed: u64) -> Start {
+        Start {
             stream: self.stream,
             compressed,
             bit: 0,
-        })
+        }
     }
 
     /// A frame starts at this compressed byte.
     pub(super) fn start_frame(&mut self, header: FrameHeader, compressed: u64) {
         self.frame = Some((header, FrameState::new()));
-        if let Some(start) = self.start_here(compressed) {
-            self.pending = Some(Place::Frame(start));
+        if self.list.wants_free(self.stream) {
+            self.pending = Some(Place::Frame(self.start_here(compressed)));
         }
     }
 
     /// A block's header starts at this compressed byte.
     pub(super) fn start_block(&mut self, compressed: u64) {
         let position = self.frame.as_ref().map_or(0, |(_, state)| state.position);
-        if position > 0
-            && self.is_following
-            && let Some(start) = self.start_here(compressed)
-        {
-            self.pending = Some(Place::Block(start));
+        if position > 0 && self.is_following && self.list.wants_free(self.stream) {
+            let open = self.open.as_ref().map_or(0, OpenChunk::about_bytes);
+            if self.list.wants_checkpoint(self.stream, compressed, open) {
+                self.pending = Some(Place::Block(self.start_here(compressed)));
+            }
         }
     }
 

@@ -73,6 +73,7 @@ fn scan(compression: Compression, blob: &[u8]) -> brisk_codec::Scan {
     let options = ScanOptions {
         chunk_size: CHUNK_SIZE,
         max_stream_size: 1 << 30,
+        grows: false,
     };
     let mut scanner = brisk_codec::scanner(compression, options);
     scanner.push(blob, &mut |_| Ok(())).unwrap();

@@ -61,6 +61,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// systemd could not be reached or did not do as it was asked.
+    #[error("systemd: {action}: {reason}")]
+    Systemd {
+        /// What it was asked for.
+        action: String,
+        /// Its answer.
+        reason: String,
+    },
     /// What the container's first process reported before its program ran.
     #[error("unable to start container process: {0}")]
     Init(String),

@@ -235,14 +235,19 @@ fn covers(wide: Devices, narrow: Devices) -> bool {
 pub fn line((kind, major, minor): Devices, access: u8) -> String {
     let number =
         |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+    let kind = kind.letter();
+    let access = letters(access);
+    format!("{kind} {}:{} {access}", number(major), number(minor))
+}
+
+/// `rwm`, or a part of it.
+pub fn letters(access: u8) -> String {
     let letters = [('r', READ), ('w', WRITE), ('m', MKNOD)];
-    let access: String = letters
+    letters
         .iter()
         .filter(|(_, bit)| access & bit != 0)
         .map(|(letter, _)| *letter)
-        .collect();
-    let kind = kind.letter();
-    format!("{kind} {}:{} {access}", number(major), number(minor))
+        .collect()
 }
 
 #[cfg(test)]

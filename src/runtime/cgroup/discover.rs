@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::cgroup::{Cgroup, Hierarchy};
+use crate::cgroup::{Cgroup, Hierarchy, Unit};
 use crate::error::{Context, Error, Result};
 
 /// The mounted hierarchies.
@@ -104,7 +104,21 @@ impl Layout {
             hierarchies: hierarchies.collect(),
             unified: self.v2.as_ref().map(below),
             unified_mount: self.v2.as_ref().map(|mounted| mounted.mount.clone()),
+            unit: None,
+            above: Vec::new(),
         })
+    }
+
+    /// Where systemd puts the container: `cgroups_path` is `slice:prefix:name`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]; [`Error::Systemd`] where the user's manager does not answer.
+    pub fn place_unit(&self, cgroups_path: &str, id: &str) -> Result<Cgroup> {
+        let user = !nix::unistd::Uid::effective().is_root();
+        let unit = Unit::parse(cgroups_path, id, user)?;
+        let mut cgroup = self.place(&unit.path()?, id)?;
+        cgroup.unit = Some(unit);
+        Ok(cgroup)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
@@ -161,7 +161,24 @@ pub fn collect_processes(directory: &Path, found: &mut Vec<i32>, depth: u32) -> 
     Ok(())
 }
 
-fn subdirectories(directory: &Path) -> Vec<std::path::PathBuf> {
+/// Makes a directory; those above it that are made too are added to `above`, the deepest first.
+pub fn make(directory: &Path, above: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        other => return other,
+    }
+    let missing = directory
+        .ancestors()
+        .skip(1)
+        .take_while(|path| !path.exists());
+    let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    std::fs::create_dir_all(directory)?;
+    above.extend(missing);
+    Ok(())
+}
+
+fn subdirectories(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
     };

@@ -10,6 +10,7 @@ mod files;
 mod freezer;
 mod oom;
 mod statistics;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -17,7 +18,9 @@ pub use discover::Layout;
 pub use files::pause_briefly;
 pub use oom::{Happening, Watch};
 pub use statistics::Statistics;
+pub use systemd::Unit;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +40,12 @@ pub struct Cgroup {
     pub unified: Option<PathBuf>,
     /// Root of the cgroup2 tree.
     pub unified_mount: Option<PathBuf>,
+    /// The unit, where systemd makes the directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+    /// Directories above the container's that were made for it, the deepest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<PathBuf>,
 }
 
 /// The container's directory in one version 1 hierarchy.
@@ -81,22 +90,60 @@ impl Cgroup {
         hierarchies.chain(self.unified.as_deref())
     }
 
-    /// Makes the directories. What was made is removed again on failure.
+    /// Makes the directories and writes the limits, before there is a process; systemd's are
+    /// made with the process, in [`Cgroup::admit`]. What was made is removed again on failure.
     ///
     /// # Errors
-    /// [`Error::Os`] naming the directory.
-    pub fn make(&self) -> Result<()> {
+    /// [`Error::Os`] naming the directory or file; as [`Cgroup::limit`].
+    pub fn prepare(&mut self, resources: &Resources) -> Result<()> {
+        if self.unit.is_some() {
+            return Ok(());
+        }
         // What is in there when the container is deleted is killed, so it must be its own.
         if let Some(pid) = self.processes()?.first() {
             let reason = format!("the cgroup is in use, by process {pid} among others");
             return Err(Error::invalid("linux.cgroupsPath", reason));
         }
-        for directory in self.directories() {
-            if let Err(error) = std::fs::create_dir_all(directory) {
-                self.remove();
-                return Err(error).doing(|| format!("make cgroup {}", directory.display()));
+        let made = self
+            .make()
+            .and_then(|()| self.limit(resources))
+            .and_then(|()| self.restrict_devices(resources));
+        if made.is_err() {
+            self.remove();
+        }
+        made
+    }
+
+    /// Takes the process in (into the cgroup2 directory it was born, without systemd).
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the file; [`Error::Systemd`]; as [`Cgroup::limit`].
+    pub fn admit(
+        &mut self,
+        pid: i32,
+        resources: &Resources,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let unified = self.is_unified();
+        if let Some(unit) = &mut self.unit {
+            unit.start(pid, unified, resources, annotations)?;
+            self.make()?;
+            self.limit(resources)?;
+            self.restrict_devices(resources)?;
+            if let Some(path) = &self.unified {
+                files::write(path, "cgroup.procs", &pid.to_string())?;
             }
         }
+        self.attach(pid)
+    }
+
+    fn make(&mut self) -> Result<()> {
+        let mut above = Vec::new();
+        for directory in self.directories() {
+            files::make(directory, &mut above)
+                .doing(|| format!("make cgroup {}", directory.display()))?;
+        }
+        self.above = above;
         for hierarchy in self
             .hierarchies
             .iter()
@@ -110,6 +157,31 @@ impl Cgroup {
             v2::hand_down(mount, path, |_| true);
         }
         Ok(())
+    }
+
+    /// The device rules of a new container. An ordinary user may have a cgroup without the right
+    /// to load programs; nor has it the right to make device nodes.
+    fn restrict_devices(&self, resources: &Resources) -> Result<()> {
+        match self.limit_devices(resources) {
+            Err(Error::Os { source, .. })
+                if source.kind() == std::io::ErrorKind::PermissionDenied
+                    && !rustix::process::geteuid().is_root() =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Changes limits of a container that is there.
+    ///
+    /// # Errors
+    /// As [`Cgroup::limit`]; [`Error::Systemd`].
+    pub fn change(&self, resources: &Resources) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            unit.change(self.is_unified(), resources)?;
+        }
+        self.limit(resources)
     }
 
     /// Writes the limits.
@@ -151,7 +223,7 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Os`] from opening it.
     pub fn birthplace(&self) -> Result<Option<OwnedFd>> {
-        let Some(path) = &self.unified else {
+        let Some(path) = self.unified.as_ref().filter(|_| !self.is_foreign()) else {
             return Ok(None);
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -177,6 +249,9 @@ impl Cgroup {
     /// [`Error::Os`] naming the file.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut found = Vec::new();
+        if self.is_foreign() {
+            return Ok(found);
+        }
         // Any directory will do; those that everything stays in come first.
         let first = ["freezer", "devices", "pids", "memory"];
         let directory = first.iter().find_map(|name| self.hierarchy(name));
@@ -214,11 +289,20 @@ impl Cgroup {
         freezer::is_frozen(self)
     }
 
-    /// Removes the directories with those below them. A directory that still has processes
-    /// stays.
+    /// Removes the directories with those below them, and those above that were made for them and
+    /// are empty. A directory that still has processes stays.
     pub fn remove(&self) {
+        if self.is_foreign() {
+            return;
+        }
+        if let Some(unit) = &self.unit {
+            unit.stop();
+        }
         for directory in self.directories() {
             files::remove_tree(directory, 0);
+        }
+        for directory in &self.above {
+            let _ = std::fs::remove_dir(directory);
         }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn arguments(call: &Call, console: Option<Console>) -> Result<contain
         bundle: PathBuf::from(parsed.value("bundle").unwrap_or(".")),
         pid_file: parsed.value("pid-file").map(PathBuf::from),
         console,
+        systemd: call.global.systemd,
         pivot: !parsed.is_on("no-pivot"),
         new_keyring: !parsed.is_on("no-new-keyring"),
         preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),

@@ -18,8 +18,8 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capability_names().collect::<Vec<_>>(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false,
-                       "rdma": false},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true,
+                       "rdma": true},
             "seccomp": {"enabled": true},
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},

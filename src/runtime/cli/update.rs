@@ -44,7 +44,7 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
         });
     }
     let wanted = resources(call)?;
-    state.cgroup.limit(&wanted)?;
+    state.cgroup.change(&wanted)?;
     // Callers pass on the container's own rules with every change; others may have added to
     // them meanwhile, so that what has not changed is not applied again.
     if !wanted.devices.is_empty() {

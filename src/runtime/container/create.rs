@@ -34,6 +34,8 @@ pub struct Create {
     pub pid_file: Option<PathBuf>,
     /// Where the terminal goes.
     pub console: Option<Console>,
+    /// Whether systemd makes the cgroup.
+    pub systemd: bool,
     /// Whether to change the root by pivot_root(2).
     pub pivot: bool,
     /// Whether to make a session keyring.
@@ -79,7 +81,7 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
         ..State::default()
     };
     directory.save_spec(&config)?;
-    confine(&mut undo.state, linux)?;
+    confine(&mut undo.state, linux, arguments.systemd)?;
     directory.save(&undo.state)?;
 
     let state = undo.state.clone();
@@ -97,9 +99,14 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
 /// Makes the cgroup and writes its limits. An ordinary user without a cgroup of its own goes
 /// without, unless there are limits; rules for devices it does not need, having no right to make
 /// one.
-fn confine(state: &mut State, linux: &Linux) -> Result<()> {
-    let cgroup = Layout::read()?.place(&linux.cgroups_path, &state.id)?;
-    match cgroup.make() {
+fn confine(state: &mut State, linux: &Linux, systemd: bool) -> Result<()> {
+    let layout = Layout::read()?;
+    let mut cgroup = if systemd {
+        layout.place_unit(&linux.cgroups_path, &state.id)?
+    } else {
+        layout.place(&linux.cgroups_path, &state.id)?
+    };
+    match cgroup.prepare(&linux.resources) {
         Err(Error::Os { action, source })
             if !rustix::process::geteuid().is_root() && is_refusal(&source) =>
         {
@@ -112,8 +119,7 @@ fn confine(state: &mut State, linux: &Linux) -> Result<()> {
         other => other?,
     }
     state.cgroup = cgroup;
-    state.cgroup.limit(&linux.resources)?;
-    state.cgroup.limit_devices(&linux.resources)
+    Ok(())
 }
 
 fn is_refusal(error: &std::io::Error) -> bool {
@@ -238,7 +244,10 @@ fn accompany(
     let pid = undo.state.pid;
     undo.state.start_time =
         start_time(pid).ok_or_else(|| Error::Init("the process ended at once".to_owned()))?;
-    undo.state.cgroup.attach(pid)?;
+    let annotations = &spec.annotations;
+    undo.state
+        .cgroup
+        .admit(pid, &linux.resources, annotations)?;
     // A process in between has its maps already, which its child shares.
     if linux.makes(NamespaceKind::User) && !has_maps(pid) {
         id_maps::write(pid, linux)?;

@@ -243,17 +243,12 @@ fn hooks_run_in_order_with_the_state() {
 }
 
 #[test]
-fn unknown_flags_and_the_systemd_driver_are_refused() {
+fn unknown_flags_are_refused() {
     let container = Container::new("true");
     assert!(
         container
             .fails(&["create", "--nope", "x"])
             .contains("--nope")
-    );
-    assert!(
-        container
-            .fails(&["--systemd-cgroup", "state", "x"])
-            .contains("--systemd-cgroup")
     );
     assert!(
         container

@@ -68,7 +68,7 @@ fn write_weight(path: &Path, field: &str, prefix: &str, weight: u16) -> Result<(
 }
 
 /// 10..=1000 onto 1..=10000, linearly.
-fn wide_weight(weight: u16) -> u64 {
+pub fn wide_weight(weight: u16) -> u64 {
     1 + (u64::from(weight).clamp(10, 1000) - 10) * 9_999 / 990
 }
 

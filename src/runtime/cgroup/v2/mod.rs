@@ -4,6 +4,9 @@ mod cpu;
 mod io;
 mod memory;
 
+pub use cpu::weight_of_shares;
+pub use io::wide_weight;
+
 use std::path::Path;
 
 use crate::cgroup::files;

@@ -11,6 +11,7 @@ use crate::container::channel::{Channel, Message};
 use crate::container::create::{agent, write_pid_file};
 use crate::container::id_maps::become_root;
 use crate::container::init::{Identity, Opened, join_keyring};
+use crate::container::namespaces::{self, Born};
 use crate::container::signal::handle;
 use crate::error::{Context, Error, Result};
 use crate::process::{
@@ -105,19 +106,10 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
         Some(root_of(state.pid)?)
     };
     let foreign = foreign_namespaces(&state)?;
-    for kind in [NamespaceKind::Pid, NamespaceKind::Time] {
-        if foreign & kind.flag() != 0 {
-            // It counts for children only.
-            sys::namespace::join(target.as_fd(), kind.flag())
-                .doing(|| format!("join the {} namespace", kind.file()))?;
-        }
-    }
     let (ours, theirs) = Channel::pair()?;
-    let birthplace = state.cgroup.birthplace()?;
-    let forked = sys::clone::fork(0, birthplace.as_ref().map(AsFd::as_fd)).doing(|| "fork")?;
-    let child = match forked {
-        Forked::Parent(child) => child,
-        Forked::Child => {
+    let child = match fork(&state, &target, foreign)? {
+        Born::Parent(child) => child,
+        Born::Child(_) => {
             drop(ours);
             directory.leave_lock();
             let target = Target {
@@ -138,6 +130,26 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
         return Err(error);
     }
     Ok(child)
+}
+
+/// Forks into those namespaces that count for children only. An ordinary user has a right to
+/// them in the container's user namespace alone.
+fn fork(state: &State, target: &OwnedFd, foreign: u64) -> Result<Born> {
+    let birthplace = state.cgroup.birthplace()?;
+    let birthplace = birthplace.as_ref().map(AsFd::as_fd);
+    let for_children = foreign & (NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
+    let user = foreign & NamespaceKind::User.flag();
+    if user != 0 && !rustix::process::geteuid().is_root() {
+        return namespaces::fork_beside(target.as_fd(), user | for_children, birthplace);
+    }
+    if for_children != 0 {
+        sys::namespace::join(target.as_fd(), for_children)
+            .doing(|| "join the container's namespaces of processes and time")?;
+    }
+    match sys::clone::fork(0, birthplace).doing(|| "fork")? {
+        Forked::Parent(child) => Ok(Born::Parent(child)),
+        Forked::Child => Ok(Born::Child(Vec::new())),
+    }
 }
 
 /// The kinds in which the container's first process is elsewhere than this one.
@@ -205,6 +217,13 @@ fn run(
     sys::clone::exit_now(255)
 }
 
+fn is_in_user_namespace(state: &State) -> Result<bool> {
+    let action = || "compare user namespaces";
+    let own = std::fs::read_link("/proc/self/ns/user").doing(action)?;
+    let theirs = std::fs::read_link(format!("/proc/{}/ns/user", state.pid)).doing(action)?;
+    Ok(own == theirs)
+}
+
 fn prepare(
     arguments: &Enter,
     identity: &Identity<'_>,
@@ -217,7 +236,12 @@ fn prepare(
         .doing(|| "become undumpable")?;
     rustix::process::setsid().doing(|| "start a session")?;
     let opened = identity.open(state, Status::Running)?;
-    let own = target.foreign & !(NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
+    let mut own = target.foreign & !(NamespaceKind::Pid.flag() | NamespaceKind::Time.flag());
+    let user = target.foreign & NamespaceKind::User.flag();
+    if user != 0 && is_in_user_namespace(state)? {
+        // The process in between has entered it.
+        own &= !user;
+    }
     if own != 0 {
         sys::namespace::join(target.handle.as_fd(), own)
             .doing(|| "join the container's namespaces")?;
@@ -225,7 +249,7 @@ fn prepare(
     if let Some(root) = &target.root {
         rootfs::enter_without_mounts(root)?;
     }
-    if target.foreign & NamespaceKind::User.flag() != 0 {
+    if user != 0 {
         become_root()?;
     }
     join_keyring(&state.id)?;

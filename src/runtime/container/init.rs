@@ -86,11 +86,13 @@ impl Identity<'_> {
             // Loading needs CAP_SYS_ADMIN, which is about to go.
             self.install_filter(opened)?;
         }
-        self.sets.cut_bounding()?;
+        // Those of the user namespace, where there is one: nothing else is given.
+        let sets = self.sets.possible()?;
+        sets.cut_bounding()?;
         // Either the one who makes the container or its user may be who can enter it.
         let early = change_directory(&process.cwd);
         become_user(&process.user)?;
-        self.sets.apply()?;
+        sets.apply()?;
         if early.is_err() {
             change_directory(&process.cwd)?;
         }

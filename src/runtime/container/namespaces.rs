@@ -42,7 +42,8 @@ pub fn fork(linux: &Linux, birthplace: Option<BorrowedFd<'_>>) -> Result<Born> {
     let clocks = !linux.time_offsets.is_empty();
     let makes_user = linux.makes(NamespaceKind::User);
     if plan.user.is_some() || (makes_user && clocks && !rustix::process::geteuid().is_root()) {
-        return plan.through_another(birthplace);
+        let maps = makes_user.then_some(linux);
+        return through_another(maps, birthplace, || plan.enter_user_namespace());
     }
     let mut outside = Outside::default();
     let mut later = Joined::new();
@@ -139,34 +140,8 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// By a process in between, which is gone when this returns.
-    fn through_another(self, birthplace: Option<BorrowedFd<'_>>) -> Result<Born> {
-        let (ours, theirs) = Channel::pair()?;
-        let makes_user = self.new & NamespaceKind::User.flag();
-        match sys::clone::fork(makes_user, birthplace).doing(|| "fork")? {
-            Forked::Child => {
-                drop(ours);
-                if let Err(error) = self.between(&theirs) {
-                    let _ = theirs.send(&Message::Failed(error.to_string()));
-                    sys::clone::exit_now(1);
-                }
-                Ok(Born::Child(Joined::new()))
-            }
-            Forked::Parent(between) => {
-                drop(theirs);
-                let born = receive_child(self.linux, &ours, between.pid, makes_user != 0);
-                if born.is_err() {
-                    let _ = sys::signal::send(between.pidfd.as_fd(), nix::libc::SIGKILL);
-                }
-                let _ = waitpid(Pid::from_raw(between.pid), None);
-                born.map(Born::Parent)
-            }
-        }
-    }
-
-    /// Runs in the process in between; returns in its child alone, which has the same parent.
-    fn between(self, channel: &Channel) -> Result<()> {
-        channel.expect(&Message::Go)?;
+    /// Enters the user namespace, in the process in between; what is left to make.
+    fn enter_user_namespace(self) -> Result<u64> {
         // What belongs to the host can be joined only before, what belongs to the user
         // namespace only after.
         let mut refused = Joined::new();
@@ -185,25 +160,73 @@ impl<'a> Plan<'a> {
             offset_clocks(self.linux)?;
             new &= !NamespaceKind::Time.flag();
         }
-        let forked = sys::clone::fork_sibling(new)
-            .doing(|| "make the container's first process in its user namespace")?;
-        match forked {
-            Forked::Child => Ok(()),
-            Forked::Parent(child) => {
-                channel.send(&Message::Born(child.pid))?;
-                sys::clone::exit_now(0)
+        Ok(new)
+    }
+}
+
+/// Forks into the namespaces `kinds` of the process `target`, those of users and of processes
+/// among them: who has no rights outside gets them in the user namespace only.
+///
+/// # Errors
+/// As [`fork`].
+pub fn fork_beside(
+    target: BorrowedFd<'_>,
+    kinds: u64,
+    birthplace: Option<BorrowedFd<'_>>,
+) -> Result<Born> {
+    through_another(None, birthplace, || {
+        sys::namespace::join(target, kinds).doing(|| "join the container's user namespace")?;
+        id_maps::become_root()?;
+        Ok(0)
+    })
+}
+
+/// Forks by a process in between, which does `enter` and makes what that returns for its child.
+/// It is gone when this returns. With `maps` it has a new user namespace.
+fn through_another(
+    maps: Option<&Linux>,
+    birthplace: Option<BorrowedFd<'_>>,
+    enter: impl FnOnce() -> Result<u64>,
+) -> Result<Born> {
+    let (ours, theirs) = Channel::pair()?;
+    let new = maps.map_or(0, |_| NamespaceKind::User.flag());
+    match sys::clone::fork(new, birthplace).doing(|| "fork")? {
+        Forked::Child => {
+            drop(ours);
+            if let Err(error) = between(&theirs, enter) {
+                let _ = theirs.send(&Message::Failed(error.to_string()));
+                sys::clone::exit_now(1);
             }
+            Ok(Born::Child(Joined::new()))
+        }
+        Forked::Parent(other) => {
+            drop(theirs);
+            let born = receive_child(maps, &ours, other.pid);
+            if born.is_err() {
+                let _ = sys::signal::send(other.pidfd.as_fd(), nix::libc::SIGKILL);
+            }
+            let _ = waitpid(Pid::from_raw(other.pid), None);
+            born.map(Born::Parent)
         }
     }
 }
 
-fn receive_child(
-    linux: &Linux,
-    channel: &Channel,
-    between: i32,
-    makes_user: bool,
-) -> Result<Child> {
-    if makes_user {
+/// Runs in the process in between; returns in its child alone, which has the same parent.
+fn between(channel: &Channel, enter: impl FnOnce() -> Result<u64>) -> Result<()> {
+    channel.expect(&Message::Go)?;
+    let new = enter()?;
+    let forked = sys::clone::fork_sibling(new).doing(|| "fork in the user namespace")?;
+    match forked {
+        Forked::Child => Ok(()),
+        Forked::Parent(child) => {
+            channel.send(&Message::Born(child.pid))?;
+            sys::clone::exit_now(0)
+        }
+    }
+}
+
+fn receive_child(maps: Option<&Linux>, channel: &Channel, between: i32) -> Result<Child> {
+    if let Some(linux) = maps {
         id_maps::write(between, linux)?;
     }
     channel.send(&Message::Go)?;

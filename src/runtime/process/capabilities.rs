@@ -84,18 +84,13 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Translates names, and drops what this process cannot give because it has not got it
-    /// itself.
+    /// Translates names.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that is not known, [`Error::Os`].
+    /// [`Error::Invalid`] for a name that is not known.
     pub fn of(wanted: &Capabilities) -> Result<Self> {
-        let own = rustix::thread::capabilities(None).doing(|| "read own capabilities")?;
-        let own = own.permitted.bits();
         let bits = |names: &[String]| -> Result<u64> {
-            names
-                .iter()
-                .try_fold(0, |bits, name| Ok(bits | (bit(name)? & own)))
+            names.iter().try_fold(0, |bits, name| Ok(bits | bit(name)?))
         };
         Ok(Self {
             bounding: bits(&wanted.bounding)?,
@@ -103,6 +98,22 @@ impl Sets {
             inheritable: bits(&wanted.inheritable)?,
             permitted: bits(&wanted.permitted)?,
             ambient: bits(&wanted.ambient)?,
+        })
+    }
+
+    /// Without what this process cannot give, because it has not got it itself.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn possible(&self) -> Result<Self> {
+        let own = rustix::thread::capabilities(None).doing(|| "read own capabilities")?;
+        let own = own.permitted.bits();
+        Ok(Self {
+            bounding: self.bounding & own,
+            effective: self.effective & own,
+            inheritable: self.inheritable & own,
+            permitted: self.permitted & own,
+            ambient: self.ambient & own,
         })
     }
 

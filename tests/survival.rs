@@ -17,6 +17,7 @@ use support::link::ShapedLink;
 use support::node::Node;
 use support::readers::{Known, Readers, Sequence, known_files, verify};
 use support::registry::{DockerRegistry, pause, until};
+use support::stopped::Stopped;
 
 /// No read may take longer.
 const HANG: Duration = Duration::from_secs(30);
@@ -150,26 +151,6 @@ fn holds_fuse(pid: i32) -> bool {
         .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/fuse")))
 }
 
-/// A process that is held still until the value is dropped.
-struct Stopped(i32);
-
-impl Stopped {
-    fn registry(registry: &DockerRegistry) -> Self {
-        Self::new(i32::try_from(registry.pid()).unwrap())
-    }
-
-    fn new(pid: i32) -> Self {
-        signal(pid, Signal::SIGSTOP);
-        Stopped(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.0), Signal::SIGCONT);
-    }
-}
-
 fn promptly<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let result = work();
@@ -281,11 +262,7 @@ impl Blocked {
         self.child.kill().unwrap();
         let started = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            assert!(
-                started.elapsed() < Duration::from_secs(2),
-                "{} cannot be killed",
-                self.name
-            );
+            assert!(started.elapsed() < PROMPT, "{} cannot be killed", self.name);
             pause(5);
         }
     }

@@ -1,10 +1,20 @@
 //! Whether the task behind a request is being killed, from /proc.
+//!
+//! The end of a pid namespace kills everything in it, but only once its first process has really
+//! ended. That one may itself wait, unkillably, for something that our caller holds: the kernel
+//! reads a file into a pipe with the pipe locked, so a program that waits for content keeps
+//! whoever else writes to that pipe. A caller whose namespace is about to end is therefore as good
+//! as killed.
 
 use std::fs;
+use std::io;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// Ancestors that are looked at for the first process of a namespace.
+const MAX_ANCESTORS: usize = 64;
 
 /// What is known of a request's caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +40,67 @@ pub(crate) fn exists(tid: u32) -> bool {
 /// Requests carry the caller's thread id as seen from the pid namespace of the process that
 /// mounted, so the server must run in that one. Callers outside it have the id 0.
 pub(crate) fn look_at(tid: u32) -> Caller {
-    match fs::read(format!("/proc/{tid}/status")) {
-        Ok(status) => read_status(&status),
+    match status_of(tid) {
+        Ok(status) => match read_status(&status) {
+            Caller::Alive if ends_with_its_namespace(&status, status_of) => Caller::Killed,
+            found => found,
+        },
         Err(error) => match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ESRCH) => Caller::Gone,
             _ => Caller::Unknown,
         },
+    }
+}
+
+fn status_of(tid: u32) -> io::Result<Vec<u8>> {
+    fs::read(format!("/proc/{tid}/status"))
+}
+
+/// Whether SIGKILL is pending for the first process of a pid namespace below this process's own
+/// that the task is in. It is an ancestor of all that were not put there from outside.
+fn ends_with_its_namespace(status: &[u8], status_of: impl Fn(u32) -> io::Result<Vec<u8>>) -> bool {
+    let mut place = Place::read(status);
+    for _ in 0..MAX_ANCESTORS {
+        let Some(parent) = place.filter(|p| p.is_below).map(|p| p.parent) else {
+            return false;
+        };
+        let Ok(status) = status_of(parent) else {
+            return false;
+        };
+        place = Place::read(&status);
+        let is_first = place.is_some_and(|p| p.is_below && p.is_first);
+        if is_first && read_status(&status) == Caller::Killed {
+            return true;
+        }
+    }
+    false
+}
+
+/// Where a task is among pid namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    parent: u32,
+    /// It is in a namespace below the one that /proc shows.
+    is_below: bool,
+    /// It is the first process of its namespace.
+    is_first: bool,
+}
+
+impl Place {
+    /// From a task's status: `PPid`, and `NSpid` with its numbers from the outermost namespace
+    /// that can be seen to its own.
+    fn read(status: &[u8]) -> Option<Self> {
+        let field = |name: &str| {
+            let mut lines = status.split(|&byte| byte == b'\n');
+            let line = lines.find(|line| line.starts_with(name.as_bytes()))?;
+            std::str::from_utf8(&line[name.len()..]).ok()
+        };
+        let numbers: Vec<&str> = field("NSpid:")?.split_whitespace().collect();
+        Some(Self {
+            parent: field("PPid:")?.trim().parse().ok()?,
+            is_below: numbers.len() > 1,
+            is_first: numbers.last() == Some(&"1"),
+        })
     }
 }
 
@@ -103,6 +168,29 @@ mod tests {
             read_status(&status("D (disk sleep)", 0, 1 << 8 | 1)),
             Caller::Killed
         );
+    }
+
+    #[test]
+    fn who_is_in_a_namespace_that_ends_is_killed() {
+        let task = |parent: u32, numbers: &str, pending: u64| {
+            let mut text = status("D (disk sleep)", pending, 0);
+            text.extend(format!("PPid:\t{parent}\nNSpid:\t{numbers}\n").into_bytes());
+            text
+        };
+        let ends = |pending: u64, numbers: &str| {
+            let table = |tid: u32| match tid {
+                30 => Ok(task(20, "30 2", 0)),
+                20 => Ok(task(10, "20 1", pending)),
+                10 => Ok(task(1, "10", 1 << 8)),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            };
+            ends_with_its_namespace(&task(30, numbers, 0), table)
+        };
+        assert!(ends(1 << 8, "40 3"));
+        assert!(ends(1 << 8, "40 3 1"), "and in one below that");
+        assert!(!ends(0, "40 3"), "what is outside does not count");
+        assert!(!ends(1 << 8, "40"), "a task of our own namespace");
+        assert!(!ends_with_its_namespace(b"", |_| Ok(Vec::new())));
     }
 
     #[test]

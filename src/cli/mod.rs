@@ -130,6 +130,9 @@ fn check(line: &CommandLine) -> Result<(), CliError> {
                 .hint("run it as root, for example by sudo"),
         );
     }
+    if line.verb.mounts() {
+        mount::check_fuse()?;
+    }
     let root = &line.global.root;
     if root.exists() && !root.is_dir() {
         return Err(
@@ -187,6 +190,11 @@ impl Verb {
         )
     }
 
+    /// Whether it mounts an image.
+    fn mounts(&self) -> bool {
+        matches!(self, Verb::Run(_) | Verb::Mount(_))
+    }
+
     fn carry_out(self, global: &GlobalOptions) -> Result<u8, CliError> {
         let images = || ServiceImages::new(global.clone(), None);
         match self {
@@ -224,7 +232,8 @@ impl Verb {
                 output::print_bytes(&page).map(|()| 0)
             }
             Verb::Monitor(arguments) => {
-                monitor::run(&ServiceImages::new(global.clone(), arguments.background))
+                let images = ServiceImages::new(global.clone(), arguments.background);
+                monitor::run(global, &images)
             }
             Verb::Service(arguments) => service::service(global, &arguments).map(|()| 0),
             Verb::Keeper(arguments) => service::keeper(global, &arguments).map(|()| 0),

@@ -6,11 +6,11 @@ use clap::Args;
 
 use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
-use crate::daemon::client::Client;
+use crate::daemon::client::{Client, make_private_directory};
 use crate::daemon::config::Config;
 use crate::daemon::control::{Outcome, Request};
 use crate::daemon::process;
-use brisk_mount::{Commands, keeper};
+use brisk_mount::{Commands, keeper, namespace};
 
 /// Arguments of the hidden verbs.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +34,7 @@ pub fn service(global: &GlobalOptions, arguments: &ProcessArguments) -> Result<(
     let config = Config::load(global.config.as_deref()).map_err(because)?;
     let root = absolute(&global.root)?;
     detach(arguments)?;
+    enter_host(global)?;
     process::run(process::Options {
         commands: commands(global)?,
         root,
@@ -87,6 +88,24 @@ fn detach(arguments: &ProcessArguments) -> Result<(), CliError> {
     if arguments.detach {
         // No thread has been started yet, so nothing is lost by the fork.
         nix::unistd::daemon(false, true).map_err(because)?;
+    }
+    Ok(())
+}
+
+/// Moves this process into the host's mount namespace, where the root, this program and the
+/// configuration are the same there. One that cannot move works where it is.
+pub fn enter_host(global: &GlobalOptions) -> Result<(), CliError> {
+    let (root, program) = (
+        absolute(&global.root)?,
+        std::env::current_exe().map_err(because)?,
+    );
+    let config = global.config.as_deref().map(absolute).transpose()?;
+    // It is about to be used; only what exists can be compared.
+    make_private_directory(&root).map_err(because)?;
+    let mut paths = vec![root.as_path(), program.as_path()];
+    paths.extend(config.as_deref());
+    if let Err(error) = namespace::enter_host(&paths) {
+        tracing::warn!(%error, "the host's mount namespace cannot be entered");
     }
     Ok(())
 }

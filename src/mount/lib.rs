@@ -11,6 +11,7 @@ pub mod error;
 pub mod held;
 pub mod keeper;
 pub mod message;
+pub mod namespace;
 pub mod record;
 pub mod serving;
 pub mod socket;

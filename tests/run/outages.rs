@@ -1,6 +1,6 @@
 //! The service dies under a running container.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,6 +10,9 @@ use crate::support::images;
 use crate::support::lab::Lab;
 use crate::support::node::mounts_below;
 use crate::support::registry::until;
+use crate::support::stopped::Stopped;
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_killed_service_costs_a_container_nothing() {
@@ -43,6 +46,38 @@ fn a_killed_service_costs_a_container_nothing() {
         "{status:#}"
     );
     assert_eq!(lab.brisk(&["rm", "reader"]).code, 0);
+}
+
+#[test]
+fn sigkill_ends_a_container_whose_reads_wait_for_a_registry_that_hangs() {
+    let lab = Lab::new("zoo");
+    let gate = lab.node.directory("gate");
+    let volume = format!("{}:/gate", gate.display());
+    // Its programs are here before the registry hangs.
+    let script = "cat /zoo/small; until test -e /gate/go; do sleep 0.1; done; \
+                  cat /zoo/random & cat /zoo/large";
+    let flags = ["--name", "held", "--background", "off", "-v", &volume];
+    lab.detached(&flags, script);
+    until("its start", LIMIT, || {
+        lab.brisk(&["logs", "held"]).out == "small\n"
+    });
+    let _stopped = Stopped::registry(&lab.registry);
+    std::fs::write(gate.join("go"), "").unwrap();
+    until("its reads to wait", LIMIT, || {
+        lab.node.status()["counters"]["waiting_reads"]
+            .as_u64()
+            .unwrap()
+            >= 1
+    });
+    let started = Instant::now();
+    assert_eq!(lab.brisk(&["kill", "held"]).code, 0);
+    let ended = lab.brisk(&["wait", "held"]);
+    let took = started.elapsed();
+    println!("the container ended in {took:?}");
+    assert_eq!(ended.out, "137\n", "{ended:?}");
+    // It takes a fraction of a second; what could not be killed would wait for minutes.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(lab.brisk(&["rm", "held"]).code, 0);
 }
 
 #[test]

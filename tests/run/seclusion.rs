@@ -111,6 +111,52 @@ fn the_keeper_lives_in_cgroups_of_its_own_and_leaves_none() {
     assert_eq!(lab.node.keeper(), None);
 }
 
+fn mount_namespace(pid: i32) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap()
+}
+
+#[test]
+fn a_private_mount_namespace_is_not_pinned() {
+    let lab = Lab::new("zoo");
+    let own = mount_namespace(std::process::id() as i32);
+    let host = ["/proc/1/ns/mnt", "/proc/2/ns/mnt"];
+    let host = host.iter().find_map(|path| fs::read_link(path).ok());
+    if host != Some(own.clone()) {
+        eprintln!("skipped: this test does not run in the host's mount namespace");
+        return;
+    }
+    let privately = |words: &[&str]| {
+        let inner = lab.node.command(words);
+        let mut outer = Command::new("unshare");
+        outer.args(["--mount", "--propagation", "private"]);
+        outer.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            outer.env(name, value.unwrap_or_default());
+        }
+        crate::support::done(&outer)
+    };
+    let words = ["run", "-d", "--name", "held", "--background", "off"];
+    let words = [&words[..], &[lab.image.as_str(), "sh", "-c", "sleep 1000"]].concat();
+    let started = privately(&words);
+    assert_eq!(started.code, 0, "{started:?}");
+    for pid in crate::support::node::processes_of(&lab.node.root()) {
+        assert_eq!(mount_namespace(pid), own, "process {pid}");
+    }
+    // Both sides see the container, and share its mount.
+    let inside = privately(&["exec", "held", "cat", "/zoo/small"]);
+    assert_eq!(inside.out, "small\n", "{inside:?}");
+    assert_eq!(lab.run(&[], &["cat", "/zoo/small"]).out, "small\n");
+    // A mount that its user would not see is refused, and none is left.
+    let place = lab.node.directory("place");
+    let refused = privately(&["mount", &lab.image, place.to_str().unwrap()]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("mount namespace"), "{refused:?}");
+    until("the end of the mount", HANG, || {
+        fs::read_dir(&place).unwrap().next().is_none()
+    });
+    assert_eq!(lab.brisk(&["rm", "-f", "held"]).code, 0);
+}
+
 /// A program that is killed with the value.
 struct Reader(Child);
 

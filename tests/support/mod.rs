@@ -12,6 +12,7 @@ pub mod node;
 pub mod readers;
 pub mod registry;
 pub mod small;
+pub mod stopped;
 pub mod tree;
 
 use std::process::{Command, Output, Stdio};

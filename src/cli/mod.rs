@@ -233,7 +233,9 @@ impl Verb {
             }
             Verb::Monitor(arguments) => {
                 let images = ServiceImages::new(global.clone(), arguments.background);
-                monitor::run(global, &images)
+                // Where the service mounts, and for as long as the container lives.
+                service::enter_host(global)?;
+                monitor::run(&images)
             }
             Verb::Service(arguments) => service::service(global, &arguments).map(|()| 0),
             Verb::Keeper(arguments) => service::keeper(global, &arguments).map(|()| 0),

@@ -1,8 +1,6 @@
 //! `brisk monitor`, hidden: the process that looks after one container.
 
 use super::error::CliError;
-use super::global::GlobalOptions;
-use super::service::enter_host;
 use crate::daemon::control::Background;
 use brisk_container::ImageProvider;
 use brisk_container::monitor;
@@ -16,9 +14,7 @@ pub struct MonitorArguments {
 }
 
 /// Looks after one container until its end.
-pub fn run(global: &GlobalOptions, provider: &dyn ImageProvider) -> Result<u8, CliError> {
-    // Where the service mounts, and as long as the container lives.
-    enter_host(global)?;
+pub fn run(provider: &dyn ImageProvider) -> Result<u8, CliError> {
     monitor::run(provider)?;
     Ok(0)
 }

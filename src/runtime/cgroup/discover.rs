@@ -105,6 +105,7 @@ impl Layout {
             unified: self.v2.as_ref().map(below),
             unified_mount: self.v2.as_ref().map(|mounted| mounted.mount.clone()),
             unit: None,
+            rdt: None,
             above: Vec::new(),
         })
     }

@@ -9,6 +9,7 @@ mod fake;
 mod files;
 mod freezer;
 mod oom;
+mod rdt;
 mod statistics;
 mod systemd;
 mod v1;
@@ -17,6 +18,7 @@ mod v2;
 pub use discover::Layout;
 pub use files::pause_briefly;
 pub use oom::{Happening, Watch};
+pub use rdt::RdtGroup;
 pub use statistics::Statistics;
 pub use systemd::Unit;
 
@@ -43,6 +45,9 @@ pub struct Cgroup {
     /// The unit, where systemd makes the directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
+    /// Its share of caches and memory bandwidth, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<RdtGroup>,
     /// Directories above the container's that were made for it, the deepest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<PathBuf>,
@@ -232,7 +237,8 @@ impl Cgroup {
         Ok(Some(directory))
     }
 
-    /// Moves `pid` into every version 1 directory (the cgroup2 one it was born in).
+    /// Moves `pid` into every version 1 directory (the cgroup2 one it was born in), and into its
+    /// share of caches.
     ///
     /// # Errors
     /// [`Error::Os`] naming the file.
@@ -240,7 +246,7 @@ impl Cgroup {
         for hierarchy in &self.hierarchies {
             files::write(&hierarchy.path, "cgroup.procs", &pid.to_string())?;
         }
-        Ok(())
+        self.rdt.as_ref().map_or(Ok(()), |group| group.admit(pid))
     }
 
     /// All processes of the container, those in cgroups below included.
@@ -292,6 +298,9 @@ impl Cgroup {
     /// Removes the directories with those below them, and those above that were made for them and
     /// are empty. A directory that still has processes stays.
     pub fn remove(&self) {
+        if let Some(group) = &self.rdt {
+            group.remove();
+        }
         if self.is_foreign() {
             return;
         }

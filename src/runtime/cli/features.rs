@@ -23,7 +23,7 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
             "seccomp": {"enabled": true},
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true},
             "mountExtensions": {"idmap": {"enabled": false}},
         },
     });

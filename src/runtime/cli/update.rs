@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::cli::Call;
 use crate::cli::flags::Flag;
 use crate::error::{Context, Error, Result};
-use crate::spec::{self, BlockIo, Pids, Resources};
-use crate::state::{Directory, Status};
+use crate::spec::{self, BlockIo, IntelRdt, Pids, Resources};
+use crate::state::{Directory, State, Status};
 
 pub(crate) const FLAGS: &[Flag] = &[
     Flag::value("resources", Some('r')),
@@ -19,6 +19,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::value("cpu-rt-runtime", None),
     Flag::value("cpu-idle", None),
     Flag::value("blkio-weight", None),
+    Flag::value("l3-cache-schema", None),
+    Flag::value("mem-bw-schema", None),
     // The kernel has these limits no more; what they say is passed over.
     Flag::value("kernel-memory", None),
     Flag::value("kernel-memory-tcp", None),
@@ -45,6 +47,7 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
     }
     let wanted = resources(call)?;
     state.cgroup.change(&wanted)?;
+    change_shares(&state, call)?;
     // Callers pass on the container's own rules with every change; others may have added to
     // them meanwhile, so that what has not changed is not applied again.
     if !wanted.devices.is_empty() {
@@ -54,6 +57,26 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Shares of caches and memory bandwidth, which only flags change.
+fn change_shares(state: &State, call: &Call) -> Result<()> {
+    let text = |name| call.parsed.value(name).unwrap_or_default().to_owned();
+    let wanted = IntelRdt {
+        l3_cache_schema: text("l3-cache-schema"),
+        mem_bw_schema: text("mem-bw-schema"),
+        ..IntelRdt::default()
+    };
+    if wanted.l3_cache_schema.is_empty() && wanted.mem_bw_schema.is_empty() {
+        return Ok(());
+    }
+    match &state.cgroup.rdt {
+        Some(group) => group.change(&wanted),
+        None => Err(Error::unsupported(
+            "--l3-cache-schema, --mem-bw-schema",
+            "the container was made without linux.intelRdt",
+        )),
+    }
 }
 
 /// The document where one is given, else the flags.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags};
 use sys::clone::Child;
 
-use crate::cgroup::Layout;
+use crate::cgroup::{Layout, RdtGroup};
 use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
 use crate::container::id_maps;
@@ -82,6 +82,9 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
     };
     directory.save_spec(&config)?;
     confine(&mut undo.state, linux, arguments.systemd)?;
+    if let Some(wanted) = &linux.intel_rdt {
+        undo.state.cgroup.rdt = Some(RdtGroup::prepare(&arguments.id, wanted)?);
+    }
     directory.save(&undo.state)?;
 
     let state = undo.state.clone();

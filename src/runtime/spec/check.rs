@@ -87,12 +87,6 @@ pub fn check_process(process: &Process) -> Result<()> {
 }
 
 fn check_linux(linux: &Linux) -> Result<()> {
-    if linux.intel_rdt.is_some() {
-        return Err(Error::unsupported(
-            "linux.intelRdt",
-            "this runtime does not allocate caches",
-        ));
-    }
     if !linux.net_devices.is_empty() {
         return Err(Error::unsupported("linux.netDevices", "not implemented"));
     }

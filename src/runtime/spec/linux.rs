@@ -24,10 +24,28 @@ pub struct Linux {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub mount_label: String,
-    pub intel_rdt: Option<serde_json::Value>,
+    pub intel_rdt: Option<IntelRdt>,
     pub memory_policy: Option<MemoryPolicy>,
     pub personality: Option<Personality>,
     pub time_offsets: BTreeMap<String, TimeOffset>,
+}
+
+/// Shares of caches and memory bandwidth.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are the specification's")]
+pub struct IntelRdt {
+    #[serde(rename = "closID")]
+    pub clos_id: Option<String>,
+    pub schemata: Vec<String>,
+    pub l3_cache_schema: String,
+    pub mem_bw_schema: String,
+    pub enable_monitoring: bool,
+    /// Of the specification before 1.3, as is `enable_mbm`.
+    #[serde(rename = "enableCMT")]
+    pub enable_cmt: bool,
+    #[serde(rename = "enableMBM")]
+    pub enable_mbm: bool,
 }
 
 /// A network device that moves into the container.

@@ -12,7 +12,9 @@ mod seccomp;
 
 pub use check::{check, check_process};
 pub use hooks::{Hook, Hooks};
-pub use linux::{Device, IdMapping, Linux, MemoryPolicy, Namespace, NamespaceKind, Personality};
+pub use linux::{
+    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, Personality,
+};
 pub use load::{load, parse, read_limited};
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,

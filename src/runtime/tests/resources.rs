@@ -82,6 +82,20 @@ fn a_controller_that_is_missing_is_named_and_nothing_is_left() {
     }
 }
 
+#[test]
+fn shares_of_caches_are_refused_where_there_are_none() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    if mounts.contains(" - resctrl ") {
+        return;
+    }
+    let mut container = Container::new("true");
+    container.spec["linux"]["intelRdt"] = json!({"l3CacheSchema": "L3:0=f"});
+    let output = container.run();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(words.contains("linux.intelRdt is not supported"), "{words}");
+    container.assert_gone();
+}
+
 /// Where huge pages are counted, in either version.
 fn hugepage_file(container: &Container) -> Option<(PathBuf, String)> {
     let size = std::fs::read_dir("/sys/kernel/mm/hugepages")

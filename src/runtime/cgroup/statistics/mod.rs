@@ -178,7 +178,7 @@ pub struct PressureLine {
 /// Reads all counters.
 #[must_use]
 pub fn read(cgroup: &Cgroup) -> Statistics {
-    match &cgroup.unified {
+    let mut statistics = match &cgroup.unified {
         Some(path) if cgroup.is_unified() => v2::read(path),
         unified => {
             let mut statistics = v1::read(cgroup);
@@ -187,7 +187,14 @@ pub fn read(cgroup: &Cgroup) -> Statistics {
             }
             statistics
         }
+    };
+    if let Some(group) = &cgroup.rdt {
+        statistics.intel_rdt = Rdt {
+            l3_cache_schema: group.shares("L3"),
+            mem_bw_schema: group.shares("MB"),
+        };
     }
+    statistics
 }
 
 fn text(directory: &Path, name: &str) -> String {

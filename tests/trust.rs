@@ -182,6 +182,36 @@ fn a_forged_index_is_poisoned_by_the_background_and_new_mounts_fetch_anew() {
 }
 
 #[test]
+fn what_arrived_whole_is_decided_when_its_mount_ends() {
+    let registry = DockerRegistry::start();
+    let image = SmallImage::new("ended");
+    let honest = image.push(&registry, "ended/honest");
+    Node::new().brisk(&["index", "push", &honest]);
+    let forged = image.push(&registry, "ended/forged");
+    image.attach(&forged, &image.forged_index(), |_| {});
+
+    // Nothing fetches in the background; one read brings the only chunk.
+    let node = Node::new();
+    let directory = mount_off(&node, &honest, "honest");
+    assert_honest(&directory);
+    assert_eq!(trust(&node), "unclosed");
+    node.brisk(&["umount", directory.to_str().unwrap()]);
+    until("the layer to be closed", LIMIT, || {
+        index(&layer(&node, &honest)).1 == "trusted"
+    });
+
+    let node = Node::new();
+    let directory = mount_off(&node, &forged, "forged");
+    assert_forged(&directory);
+    assert_eq!(trust(&node), "unclosed");
+    node.brisk(&["umount", directory.to_str().unwrap()]);
+    until("the index to be refused", LIMIT, || {
+        reason(&layer(&node, &forged)).contains("contradict")
+    });
+    assert_honest(&mount_off(&node, &forged, "anew"));
+}
+
+#[test]
 fn a_forged_index_is_poisoned_by_a_pull() {
     let registry = DockerRegistry::start();
     let image = SmallImage::new("pulled");

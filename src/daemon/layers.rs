@@ -39,6 +39,25 @@ pub struct OpenLayers {
     fetching: Arc<Mutex<Option<BackgroundFetch>>>,
 }
 
+impl OpenLayers {
+    /// Compares the layers that have arrived whole, however that came about, with their diff
+    /// IDs: what nobody fetches for any more would else stay undecided. Blocks.
+    pub fn close_complete(&self) {
+        for layer in &self.layers {
+            let is_open = layer.closing() == Closing::Unclosed && layer.file().is_complete();
+            if !is_open || layer.index().features().is_toc_layout() {
+                continue;
+            }
+            match layer.close() {
+                Ok(closing) => {
+                    tracing::info!(layer = %layer.index().layer_digest(), ?closing, "compared");
+                }
+                Err(error) => tracing::debug!(%error, "not closed"),
+            }
+        }
+    }
+}
+
 /// The open layers of a service.
 pub struct LayerBook {
     cache: Cache,

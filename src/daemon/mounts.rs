@@ -229,7 +229,9 @@ impl MountBook {
         self.holders.remove(id);
         let active = self.lock().remove(id);
         // Closing its layers takes its time, and needs no lock.
-        drop(active);
+        if let Some(active) = active {
+            active.layers.close_complete();
+        }
         tracing::info!(id = id.0, "mount ended");
     }
 

@@ -145,11 +145,12 @@ impl Cache {
         Ok(true)
     }
 
-    /// Removes every layer's copy that `keep` does not name and nobody has open.
+    /// Removes every layer's copy that `keep` does not name and nobody has open; gives how many
+    /// stay because somebody has them open.
     ///
     /// # Errors
     /// `Io` when the kernel refuses.
-    pub fn retain(&self, keep: &[LayerKey]) -> Result<(), CacheError> {
+    pub fn retain(&self, keep: &[LayerKey]) -> Result<usize, CacheError> {
         let kept: Vec<PathBuf> = keep.iter().map(LayerKey::directory).collect();
         let _changes = self.shared.changes();
         let _hand = self.shared.hand();
@@ -157,16 +158,22 @@ impl Cache {
             .shared
             .catalog()
             .entries
-            .iter()
-            .filter(|(directory, entry)| !kept.contains(directory) && !entry.is_in_use())
-            .map(|(directory, _)| directory.clone())
+            .keys()
+            .filter(|directory| !kept.contains(directory))
+            .cloned()
             .collect();
+        let mut in_use = 0;
         for directory in unwanted {
             let layer = scope::describe(&directory).map(|(layer, _)| LayerKey::trusted(layer));
             let Some(key) = layer else { continue };
-            self.shared.remove_entry(&directory, || key.clone())?;
+            match self.shared.remove_entry(&directory, || key.clone()) {
+                // The last handle may be on its way out, or have been taken meanwhile.
+                Err(error) if error.is_in_use() => in_use += 1,
+                Err(error) if error.is_unknown() => {}
+                other => other?,
+            }
         }
-        Ok(())
+        Ok(in_use)
     }
 
     /// Bytes of a layer that are here.

@@ -22,21 +22,22 @@ pub struct GlobalOptions {
     #[arg(long, global = true)]
     pub plain_http: bool,
 
-    /// What to tell on stderr
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
-    pub log_level: LogLevel,
+    /// What to tell on stderr [default: warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
 
-    /// How to tell it
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    /// How to tell it [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// How much is told on stderr.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub enum LogLevel {
     /// What failed.
     Error,
     /// And what may fail soon.
+    #[default]
     Warn,
     /// And what happened.
     Info,
@@ -47,9 +48,10 @@ pub enum LogLevel {
 }
 
 /// How it is told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,
@@ -63,6 +65,15 @@ impl fmt::Display for LogLevel {
             LogLevel::Info => "info",
             LogLevel::Debug => "debug",
             LogLevel::Trace => "trace",
+        })
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
         })
     }
 }
@@ -83,16 +94,12 @@ impl GlobalOptions {
         if self.plain_http {
             arguments.push("--plain-http".into());
         }
-        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            value()
-                .map(|value| value.get_name().to_owned())
-                .unwrap_or_default()
-        };
-        use clap::ValueEnum;
-        let level = name(&|| self.log_level.to_possible_value());
-        let format = name(&|| self.log_format.to_possible_value());
-        arguments.extend(["--log-level".into(), level.into()]);
-        arguments.extend(["--log-format".into(), format.into()]);
+        if let Some(level) = self.log_level {
+            arguments.extend(["--log-level".into(), level.to_string().into()]);
+        }
+        if let Some(format) = self.log_format {
+            arguments.extend(["--log-format".into(), format.to_string().into()]);
+        }
         arguments
     }
 }
@@ -122,7 +129,8 @@ mod tests {
         let again = std::iter::once(OsString::from("brisk")).chain(first.to_arguments());
         let second = Line::parse_from(again).global;
         assert_eq!(first.to_arguments(), second.to_arguments());
-        assert_eq!(second.log_level, LogLevel::Debug);
+        assert_eq!(second.log_level, Some(LogLevel::Debug));
+        assert_eq!(second.log_format, None);
         assert!(second.plain_http && second.config.is_none());
     }
 }

@@ -6,7 +6,7 @@ use indicatif::HumanBytes;
 use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::{ImageOptions, absolute_layout};
-use crate::cli::output::{line, print_json, print_table};
+use crate::cli::output::{SIZE_HEADS, line, print_json, print_table, sizes};
 use crate::cli::service::ask;
 use crate::daemon::control::{Outcome, Request};
 
@@ -68,26 +68,24 @@ pub fn images(global: &GlobalOptions, arguments: &ImagesArguments) -> Result<(),
         return Ok(());
     }
     let rows = images.iter().map(|image| {
+        let [compressed, uncompressed, present] =
+            sizes(image.size, image.uncompressed_size, image.bytes_present);
         vec![
             image.reference.clone(),
             image.digest.chars().take("sha256:".len() + 12).collect(),
             image.platform.clone(),
-            HumanBytes(image.size).to_string(),
-            HumanBytes(image.bytes_present).to_string(),
+            compressed,
+            uncompressed,
+            present,
             if image.mounted { "yes" } else { "no" }.to_owned(),
         ]
     });
-    print_table(
-        &[
-            "REFERENCE",
-            "DIGEST",
-            "PLATFORM",
-            "SIZE",
-            "PRESENT",
-            "MOUNTED",
-        ],
-        rows,
-    )
+    let heads = [
+        &["REFERENCE", "DIGEST", "PLATFORM"],
+        &SIZE_HEADS[..],
+        &["MOUNTED"],
+    ];
+    print_table(&heads.concat(), rows)
 }
 
 /// Forgets images.

@@ -6,7 +6,7 @@ use indicatif::HumanBytes;
 use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
-use crate::cli::output::{line, print_json, print_table};
+use crate::cli::output::{SIZE_HEADS, line, print_json, print_table, sizes};
 use crate::cli::service::ask;
 use crate::daemon::control::{LayerInspection, Outcome, Request};
 
@@ -91,20 +91,23 @@ fn layers(layers: &[LayerInspection]) -> Result<(), CliError> {
         let (source, trust) = layer.index.as_ref().map_or(("-", "-"), |index| {
             (index.source.as_str(), index.trust.as_str())
         });
+        let [compressed, uncompressed, present] =
+            sizes(layer.size, layer.uncompressed_size, layer.bytes_present);
         vec![
             layer.digest.chars().take("sha256:".len() + 12).collect(),
-            HumanBytes(layer.size).to_string(),
-            HumanBytes(layer.bytes_present).to_string(),
+            compressed,
+            uncompressed,
+            present,
             if layer.lazy { "lazy" } else { "whole" }.to_owned(),
             source.to_owned(),
             trust.to_owned(),
             layer.reason.clone().unwrap_or_default(),
         ]
     });
-    print_table(
-        &[
-            "LAYER", "SIZE", "PRESENT", "FETCH", "INDEX", "TRUST", "REASON",
-        ],
-        rows,
-    )
+    let heads = [
+        &["LAYER"],
+        &SIZE_HEADS[..],
+        &["FETCH", "INDEX", "TRUST", "REASON"],
+    ];
+    print_table(&heads.concat(), rows)
 }

@@ -30,6 +30,7 @@ use clap_complete::Shell;
 
 use crate::cli::error::{CliError, EXIT_FAILED, because};
 use crate::cli::global::{GlobalOptions, LogFormat};
+use crate::cli::output::say;
 use crate::cli::provider::ServiceImages;
 use crate::daemon::config::Config;
 use brisk_container::error::EXIT_BRISK_FAILED;
@@ -59,7 +60,6 @@ enum Verb {
     Logs(logs::LogsArguments),
     /// Run another program in a running container
     Exec(exec::ExecArguments),
-    /// Ask containers to end, and kill those that do not
     Stop(stop::StopArguments),
     /// Send a signal to containers
     Kill(kill::KillArguments),
@@ -91,7 +91,6 @@ enum Verb {
     #[command(hide = true)]
     Keeper(service::ProcessArguments),
     /// Stop the mount service; mounts stay, and wait for the next one
-    #[command(hide = true)]
     ServiceStop(service::StopArguments),
 }
 
@@ -113,7 +112,7 @@ pub fn main() -> u8 {
     match checked.and_then(|()| line.verb.carry_out(&line.global)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("brisk: {error}");
+            say(format_args!("brisk: {error}"));
             error.exit_code
         }
     }
@@ -245,13 +244,16 @@ impl Verb {
 }
 
 fn start_log(global: &GlobalOptions) {
-    let filter = tracing_subscriber::EnvFilter::new(global.log_level.to_string());
+    let filter =
+        tracing_subscriber::EnvFilter::new(global.log_level.unwrap_or_default().to_string());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would be told on the very stderr that failed, by a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second call would fail; there is none.
-    let _ = match global.log_format {
+    let _ = match global.log_format.unwrap_or_default() {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => log.json().try_init(),
     };

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::output::say;
 use crate::daemon::control::Answer;
 
 /// One line on a terminal that says how far a request is; elsewhere only warnings are shown.
@@ -25,8 +26,8 @@ impl ProgressLine {
     pub fn show(&mut self, event: &Answer) {
         match event {
             Answer::Warning { message } => match &self.bar {
-                Some(bar) => bar.suspend(|| eprintln!("brisk: warning: {message}")),
-                None => eprintln!("brisk: warning: {message}"),
+                Some(bar) => bar.suspend(|| say(format_args!("brisk: warning: {message}"))),
+                None => say(format_args!("brisk: warning: {message}")),
             },
             Answer::Progress(progress) if self.is_terminal && progress.total > 0 => {
                 let bar = self.bar.get_or_insert_with(|| {

@@ -10,6 +10,7 @@ use crate::daemon::client::{Client, make_private_directory};
 use crate::daemon::config::Config;
 use crate::daemon::control::{Outcome, Request};
 use crate::daemon::process;
+use crate::daemon::settings::{Settings, StartOptions};
 use brisk_mount::{Commands, keeper, namespace};
 
 /// Arguments of the hidden verbs.
@@ -37,6 +38,7 @@ pub fn service(global: &GlobalOptions, arguments: &ProcessArguments) -> Result<(
     enter_host(global)?;
     process::run(process::Options {
         commands: commands(global)?,
+        settings: Settings::of_process(start_options(global)?),
         root,
         config,
         end_when_idle: true,
@@ -136,7 +138,17 @@ fn service_command(global: &GlobalOptions) -> Result<Vec<String>, CliError> {
 pub fn client(global: &GlobalOptions) -> Result<Client, CliError> {
     let mut start = service_command(global)?;
     start.push("--detach".to_owned());
-    Ok(Client::new(&absolute(&global.root)?, start))
+    let options = start_options(global)?;
+    Ok(Client::new(&absolute(&global.root)?, start, options))
+}
+
+/// The options that the service of this root takes from this command, where it starts it.
+fn start_options(global: &GlobalOptions) -> Result<StartOptions, CliError> {
+    Ok(StartOptions {
+        config: global.config.as_deref().map(absolute).transpose()?,
+        log_level: global.log_level.map(|level| level.to_string()),
+        log_format: global.log_format.map(|format| format.to_string()),
+    })
 }
 
 /// Asks the service, with progress and warnings on stderr.

@@ -6,7 +6,11 @@ use super::several::for_each;
 use brisk_container::{Store, stop};
 use std::time::Duration;
 
-/// Options of `brisk stop`.
+/// Ask containers to end, and kill those that do not
+///
+/// Sends the image's stop signal (SIGTERM where it names none), waits, then sends SIGKILL. A
+/// program that neither handles nor ignores nor blocks the signal would never see it, as the
+/// first process of its pid namespace: it is killed after a second instead of the whole time.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StopArguments {
     /// Seconds between the stop signal and SIGKILL (default: the container's, else 10)

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a monitor to clear up: it may wait ten seconds for the mount service.
 const MONITOR_LIMIT: Duration = Duration::from_secs(60);
+/// How long a first process that could not see the stop signal is given to become able to: it
+/// may be just setting its handlers up.
+const UNHEARD_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two looks at a lock, which has no wait with a limit.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -22,8 +25,9 @@ pub fn kill(container: &Container, signal: i32) -> Result<(), ContainerError> {
 /// Sends the container's stop signal and, where that does not end it within `timeout`,
 /// SIGKILL; waits until it has been cleared away. A container that has ended is left alone.
 ///
-/// A program that does nothing about the stop signal is not waited for: as the first
-/// process of its pid namespace it would never see it. Neither is one that has not begun.
+/// A program that neither handles nor ignores nor blocks the stop signal is waited for one second
+/// at most: as the first process of its pid namespace it would never see it, and sleeping out
+/// the timeout would change nothing. It gets the signal where it sets up a handler meanwhile.
 pub fn stop(container: &Container, timeout: Option<Duration>) -> Result<(), ContainerError> {
     let Ok(process) = running(container, "stop") else {
         return match container.status()? {
@@ -37,13 +41,37 @@ pub fn stop(container: &Container, timeout: Option<Duration>) -> Result<(), Cont
         .stop_timeout_seconds
         .unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS);
     let timeout = timeout.unwrap_or(Duration::from_secs(u64::from(configured)));
-    if !container.state()?.is_deaf(&process, record.stop_signal) {
+    if can_hear(
+        container,
+        &process,
+        record.stop_signal,
+        timeout.min(UNHEARD_LIMIT),
+    )? {
         process.signal(record.stop_signal)?;
         if process.wait(timeout) {
             return wait_for_monitor(container);
         }
     }
     end(container, &process)
+}
+
+/// Whether the container's first process can see `signal`, now or within `limit`.
+fn can_hear(
+    container: &Container,
+    process: &Process,
+    signal: i32,
+    limit: Duration,
+) -> Result<bool, ContainerError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if !container.state()?.is_deaf(process, signal) {
+            return Ok(true);
+        }
+        // One that ends meanwhile needs no signal any more.
+        if process.wait(LOOK_PAUSE) || Instant::now() >= deadline {
+            return Ok(false);
+        }
+    }
 }
 
 /// Ends a running container at once and waits until it has been cleared away.

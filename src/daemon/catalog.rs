@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use index_format::Digest;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::daemon::control::{Failure, ImageRow, Outcome};
+use crate::daemon::control::{Failure, ImageRow};
 use crate::daemon::mounts::MountBook;
 use crate::daemon::query::{failure, image_failure};
 use brisk_cache::{Cache, LayerKey};
@@ -78,6 +78,7 @@ impl Catalog {
             .into_iter()
             .map(|record| ImageRow {
                 bytes_present: bytes(&record),
+                uncompressed_size: self.uncompressed_size(&record),
                 mounted: mounted.iter().any(|m| m.manifest == record.manifest),
                 reference: record.reference,
                 digest: record.manifest,
@@ -87,12 +88,19 @@ impl Catalog {
             .collect()
     }
 
-    /// Forgets the images that `name` (reference or digest) means, and drops what nothing else
-    /// uses.
+    fn uncompressed_size(&self, record: &ImageRecord) -> Option<u64> {
+        let sizes = record.layers.iter().map(|layer| {
+            let index = self.indexes.load(&layer.key().ok()?)?;
+            Some(index.stream_size())
+        });
+        sizes.sum()
+    }
+
+    /// Forgets the images that `name` (reference or digest) means; gives their references.
     ///
     /// # Errors
     /// Where there is none, or one is mounted.
-    pub fn remove(&self, name: &str) -> Result<Outcome, Failure> {
+    pub fn remove(&self, name: &str) -> Result<Vec<String>, Failure> {
         let normal = name
             .parse::<Source>()
             .map_or(name.to_owned(), |s| s.to_string());
@@ -121,56 +129,58 @@ impl Catalog {
         self.forget(&chosen)
     }
 
-    /// Drops everything that no known image uses; with `all`, images that nothing has mounted
-    /// are forgotten as well.
+    /// Forgets the images that nothing has mounted; gives their references.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn prune(&self, all: bool) -> Result<Outcome, Failure> {
+    pub fn remove_unmounted(&self) -> Result<Vec<String>, Failure> {
         let mounted = self.mounts.images();
         let chosen: Vec<ImageRecord> = self
             .images
             .list()
             .into_iter()
-            .filter(|r| all && mounted.iter().all(|m| m.manifest != r.manifest))
+            .filter(|r| mounted.iter().all(|m| m.manifest != r.manifest))
             .collect();
         self.forget(&chosen)
     }
 
-    fn forget(&self, chosen: &[ImageRecord]) -> Result<Outcome, Failure> {
-        let before = self.cache.usage().used_bytes;
+    fn forget(&self, chosen: &[ImageRecord]) -> Result<Vec<String>, Failure> {
         for record in chosen {
             self.images.remove(record).map_err(|e| image_failure(&e))?;
         }
-        self.sweep()?;
-        Ok(Outcome::Freed {
-            bytes: before.saturating_sub(self.cache.usage().used_bytes),
-            images: chosen.iter().map(|r| r.reference.clone()).collect(),
-        })
+        Ok(chosen.iter().map(|r| r.reference.clone()).collect())
     }
 
-    /// Drops layers, indexes and blobs that neither an image nor a mount names.
-    fn sweep(&self) -> Result<(), Failure> {
+    /// Drops layers, indexes and blobs that neither an image nor a mount names; gives how many
+    /// layers stay because something has them open: a comparison with the diff ID, a pull.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn sweep(&self) -> Result<usize, Failure> {
         let records = self.images.list();
         let mounted = self.mounts.images();
-        let decisions = records.iter().flat_map(|r| r.layers.iter()).chain(
-            mounted
-                .iter()
-                .flat_map(|m| m.layers.iter().map(|l| &l.decision)),
-        );
-        let keys: Vec<LayerKey> = decisions.filter_map(|d| d.key().ok()).collect();
+        let recorded = records.iter().flat_map(|r| r.layers.iter());
+        let mut keys: Vec<LayerKey> = recorded.filter_map(|d| d.key().ok()).collect();
+        for layer in mounted.iter().flat_map(|m| &m.layers) {
+            if let Ok(key) = layer.decision.key() {
+                // A layer that has been closed since is everyone's.
+                keys.push(LayerKey::trusted(key.layer));
+                keys.push(key);
+            }
+        }
         let merged: Vec<Digest> = records
             .iter()
             .map(|r| &r.merged)
             .chain(mounted.iter().map(|m| &m.merged_index))
             .filter_map(|text| text.parse().ok())
             .collect();
-        self.cache.retain(&keys).map_err(|e| failure(&e, None))?;
+        let in_use = self.cache.retain(&keys).map_err(|e| failure(&e, None))?;
         self.indexes
             .retain(&keys, &merged)
             .map_err(|e| image_failure(&e))?;
         self.images
             .prune_blobs(&records)
-            .map_err(|e| image_failure(&e))
+            .map_err(|e| image_failure(&e))?;
+        Ok(in_use)
     }
 }

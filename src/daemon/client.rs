@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::daemon::control::{Answer, Failure, LINE_LIMIT, Outcome, Request, SOCKET};
+use crate::daemon::settings::{Settings, StartOptions};
 use brisk_mount::message::KeeperPaths;
 use brisk_mount::socket::SocketDirectory;
 
@@ -67,15 +68,24 @@ pub enum ClientError {
 pub struct Client {
     root: PathBuf,
     start: Vec<String>,
+    options: StartOptions,
+}
+
+/// A connection to a service.
+struct Connection {
+    stream: UnixStream,
+    /// It was there before; what it was started with is another command's.
+    ran_already: bool,
 }
 
 impl Client {
-    /// A client of the service of `root`, which `start` (program and arguments) starts when none
-    /// runs.
-    pub fn new(root: &Path, start: Vec<String>) -> Self {
+    /// A client of the service of `root`, which `start` (program and arguments, with these
+    /// `options` among them) starts when none runs.
+    pub fn new(root: &Path, start: Vec<String>, options: StartOptions) -> Self {
         Client {
             root: root.to_path_buf(),
             start,
+            options,
         }
     }
 
@@ -85,22 +95,9 @@ impl Client {
     pub fn ask(
         &self,
         request: &Request,
-        mut on_event: impl FnMut(Answer),
+        on_event: impl FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
-        let mut left = ASK_TRIES;
-        loop {
-            left -= 1;
-            match self.exchange(self.started()?, request, None, &mut on_event) {
-                Err(ClientError::Connection { .. }) if left > 0 && request.is_repeatable() => {}
-                other => return other,
-            }
-            // A dying process's socket accepts as long as the kernel needs to close it.
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "another process's end has no event here"
-            )]
-            std::thread::sleep(START_PAUSE);
-        }
+        self.ask_until(request, None, on_event)
     }
 
     /// As [`Client::ask`], but gives up when `cancel` becomes readable or hangs up; the service
@@ -111,22 +108,43 @@ impl Client {
         cancel: Option<BorrowedFd<'_>>,
         mut on_event: impl FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
-        let stream = self.started()?;
-        self.exchange(stream, request, cancel, &mut on_event)
-    }
-
-    fn started(&self) -> Result<UnixStream, ClientError> {
-        self.connect(true)?.ok_or_else(|| ClientError::Start {
+        let connection = self.connect(true)?.ok_or_else(|| ClientError::Start {
             root: self.root.clone(),
             message: "no service".to_owned(),
-        })
+        })?;
+        if connection.ran_already && request.reaches_registries() {
+            self.say_what_is_ignored(&mut on_event);
+        }
+        self.exchange(connection.stream, request, cancel, &mut on_event)
+    }
+
+    /// Tells of settings of this command that a service which runs already does not have.
+    fn say_what_is_ignored(&self, on_event: &mut dyn FnMut(Answer)) {
+        let Some(running) = Settings::read(&self.root.join("run")) else {
+            return;
+        };
+        let ignored = Settings::of_process(self.options.clone()).ignored_by(&running);
+        if ignored.is_empty() {
+            return;
+        }
+        on_event(Answer::Warning {
+            message: format!(
+                "the mount service of {root} runs already and ignores {}\nhint: `brisk --root \
+                 {root} service-stop` ends it (mounts stay, and wait for the next); the next \
+                 command starts one with its own settings",
+                ignored.join(", "),
+                root = self.root.display(),
+            ),
+        });
     }
 
     /// As [`Client::ask`], but gives none where no service runs.
     pub fn ask_running(&self, request: &Request) -> Result<Option<Outcome>, ClientError> {
         match self.connect(false)? {
             None => Ok(None),
-            Some(stream) => self.exchange(stream, request, None, &mut |_| {}).map(Some),
+            Some(connection) => self
+                .exchange(connection.stream, request, None, &mut |_| {})
+                .map(Some),
         }
     }
 
@@ -176,7 +194,7 @@ impl Client {
         }
     }
 
-    fn connect(&self, start: bool) -> Result<Option<UnixStream>, ClientError> {
+    fn connect(&self, start: bool) -> Result<Option<Connection>, ClientError> {
         let run = self.root.join("run");
         if !start && !run.exists() {
             return Ok(None);
@@ -192,7 +210,13 @@ impl Client {
         let mut spawned: Option<NewWords> = None;
         loop {
             match UnixStream::connect(&socket) {
-                Ok(stream) => return Ok(Some(stream)),
+                Ok(stream) => {
+                    let ran_already = spawned.is_none();
+                    return Ok(Some(Connection {
+                        stream,
+                        ran_already,
+                    }));
+                }
                 Err(_) if !start => return Ok(None),
                 Err(error) => match &spawned {
                     None => spawned = Some(self.spawn(&run)?),

@@ -124,6 +124,15 @@ impl Request {
             | Request::Stop { .. } => false,
         }
     }
+
+    /// Whether what the service does about it depends on how it reaches registries.
+    pub fn reaches_registries(&self) -> bool {
+        use Request::{Acquire, Inspect, Mount, Pull};
+        matches!(
+            self,
+            Acquire { .. } | Mount { .. } | Inspect { .. } | Pull { .. }
+        )
+    }
 }
 
 /// One line of an answer.
@@ -221,6 +230,9 @@ pub struct LayerInspection {
     pub reason: Option<String>,
     /// The index in use.
     pub index: Option<IndexInspection>,
+    /// Size of its uncompressed stream in bytes; none where no index says it.
+    #[serde(default)]
+    pub uncompressed_size: Option<u64>,
     /// Bytes of its uncompressed stream that are in the cache.
     pub bytes_present: u64,
 }
@@ -247,6 +259,9 @@ pub struct ImageRow {
     pub platform: String,
     /// Compressed size of all layers in bytes.
     pub size: u64,
+    /// Uncompressed size of all layers in bytes; none where an index is gone.
+    #[serde(default)]
+    pub uncompressed_size: Option<u64>,
     /// Bytes of uncompressed content in the cache.
     pub bytes_present: u64,
     /// Whether something has it mounted.

@@ -303,6 +303,7 @@ impl LayerBook {
                 lazy: layer.index().features().stream_only().is_none(),
                 reason: reason(&mounted.decision, layer.index()),
                 index: Some(index_inspection(&mounted.decision, layer.closing())),
+                uncompressed_size: Some(layer.index().stream_size()),
                 bytes_present: layer.file().present_bytes(),
             })
             .collect()
@@ -324,6 +325,7 @@ impl LayerBook {
             lazy: layer.index.features().stream_only().is_none(),
             reason: reason(&layer.decision, &layer.index),
             index: Some(index_inspection(&layer.decision, closing)),
+            uncompressed_size: self.indexes.load(&key).map(|index| index.stream_size()),
             bytes_present: self.cache.present_bytes(&key),
         }
     }
@@ -337,6 +339,7 @@ impl LayerBook {
             lazy: false,
             reason: Some(reason),
             index: None,
+            uncompressed_size: None,
             bytes_present: 0,
         }
     }

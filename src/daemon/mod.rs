@@ -13,3 +13,4 @@ pub mod promotion;
 pub mod query;
 pub mod server;
 pub mod service;
+pub mod settings;

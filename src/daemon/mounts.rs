@@ -298,6 +298,15 @@ impl MountBook {
             .any(|active| active.serving.record().directory == directory)
     }
 
+    /// True where a mount is on its way out: nobody holds it any more.
+    pub fn has_ending(&self) -> bool {
+        let mounts = self.lock();
+        mounts.iter().any(|(id, active)| {
+            let is_held = active.image.explicit || !self.holders.of(id).is_empty();
+            active.serving.is_finished() || !is_held
+        })
+    }
+
     /// Ends every mount.
     pub fn unmount_all(&self) {
         for active in self.lock().values() {

@@ -13,6 +13,7 @@ use crate::daemon::config::Config;
 use crate::daemon::control::SOCKET;
 use crate::daemon::server;
 use crate::daemon::service::{Service, StartError};
+use crate::daemon::settings::Settings;
 use brisk_mount::Commands;
 use brisk_mount::socket::SocketDirectory;
 
@@ -27,6 +28,8 @@ pub struct Options {
     pub root: PathBuf,
     /// The configuration.
     pub config: Config,
+    /// What it was started with, for later commands to compare theirs with.
+    pub settings: Settings,
     /// How keeper and service of this root are started.
     pub commands: Commands,
     /// End when nothing is mounted and nobody asks.
@@ -80,6 +83,12 @@ pub fn run(options: Options) -> Result<(), ProcessError> {
             Err(ProcessError::Locked { root: options.root })
         };
     };
+    // Before anybody can connect.
+    let written = options.settings.write(&run);
+    written.map_err(|source| ProcessError::File {
+        path: run.clone(),
+        source,
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

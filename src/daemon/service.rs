@@ -38,6 +38,10 @@ const PREDECESSOR_LIMIT: Duration = Duration::from_secs(10);
 /// How long `umount` waits until everything of the mount is cleared away.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a removal waits for what is being let go of: comparing a layer of some gigabytes
+/// with its diff ID ends within it.
+const LETTING_GO_LIMIT: Duration = Duration::from_secs(30);
+
 /// The service of one root.
 pub struct Service {
     config: Config,
@@ -177,10 +181,16 @@ impl Service {
             Request::Images => Ok(Outcome::Images {
                 images: self.catalog.rows(),
             }),
-            Request::RemoveImage { reference } => self.catalog.remove(&reference),
+            Request::RemoveImage { reference } => {
+                let remove = |catalog: &Catalog| catalog.remove(&reference);
+                self.clear_away(remove, &observer).await
+            }
             Request::Prune { all } => {
-                self.mounts.drop_stale_holders();
-                self.catalog.prune(all)
+                let forget = |catalog: &Catalog| match all {
+                    true => catalog.remove_unmounted(),
+                    false => Ok(Vec::new()),
+                };
+                self.clear_away(forget, &observer).await
             }
             Request::Status => Ok(Outcome::Status(Box::new(self.status()))),
             Request::Stop { unmount } => {
@@ -295,6 +305,38 @@ impl Service {
         let image = ImageMount::new(&image, request, Background::Full, false);
         self.layers.fetch_whole(&image, observer).await?;
         Ok(Outcome::Nothing)
+    }
+
+    /// Forgets images and drops what nothing uses any more. What is just being let go of, the
+    /// mount and the layers of a container that has ended, is waited for.
+    async fn clear_away(
+        &self,
+        forget: impl FnOnce(&Catalog) -> Result<Vec<String>, Failure>,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        let limit = Instant::now() + LETTING_GO_LIMIT;
+        let pause = || tokio::time::sleep(Duration::from_millis(10));
+        self.mounts.drop_stale_holders();
+        while self.mounts.has_ending() && Instant::now() < limit {
+            pause().await;
+        }
+        let before = self.cache.usage().used_bytes;
+        let images = forget(&self.catalog)?;
+        let mut in_use = self.catalog.sweep()?;
+        while in_use > 0 && Instant::now() < limit {
+            pause().await;
+            in_use = self.catalog.sweep()?;
+        }
+        if in_use > 0 {
+            observer.warn(format!(
+                "{in_use} layers are still being fetched or compared and stay; `brisk prune` \
+                 drops them later"
+            ));
+        }
+        Ok(Outcome::Freed {
+            bytes: before.saturating_sub(self.cache.usage().used_bytes),
+            images,
+        })
     }
 
     fn background(&self, request: &ImageRequest) -> Background {

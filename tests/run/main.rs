@@ -17,3 +17,4 @@ mod outages;
 mod programs;
 mod registries;
 mod seclusion;
+mod service;

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
-use crate::cli::output::line;
+use crate::cli::output::{line, say};
 use crate::cli::service::absolute;
 use crate::daemon::config::{ByteSize, Config};
 use crate::daemon::query::Queries;
@@ -132,16 +132,16 @@ fn with_image(
 
 fn say_oddities(layer: &IndexedLayer) {
     for warning in &layer.warnings {
-        eprintln!(
+        say(format_args!(
             "brisk: warning: layer {}: {warning}",
             layer.descriptor.digest
-        );
+        ));
     }
     if let Some(reason) = &layer.stream_only {
-        eprintln!(
+        say(format_args!(
             "brisk: warning: layer {} can only be fetched whole: {reason}",
             layer.descriptor.digest
-        );
+        ));
     }
 }
 
@@ -152,13 +152,13 @@ fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Resu
     };
     let built = index_file(file, options)?;
     for warning in &built.warnings.first {
-        eprintln!("brisk: warning: {warning}");
+        say(format_args!("brisk: warning: {warning}"));
     }
     if let Some(reason) = &built.stream_only {
-        eprintln!(
+        say(format_args!(
             "brisk: warning: {} can only be read whole: {reason}",
             file.display()
-        );
+        ));
     }
     write_output(&output, &built.bytes)
         .map_err(|error| CliError::new(format!("writing {}: {error}", output.display())))?;

@@ -16,11 +16,10 @@ use brisk_mount::socket::SocketDirectory;
 
 /// A service that does not listen within this time did not start.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a request that may be repeated is, while services die under it.
+const REPEAT_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks whether it listens.
 const START_PAUSE: Duration = Duration::from_millis(2);
-
-/// Times a request is sent that dying services leave without an answer.
-const ASK_TRIES: u32 = 50;
 
 /// Errors of reaching the service.
 #[derive(Debug, thiserror::Error)]
@@ -108,14 +107,25 @@ impl Client {
         cancel: Option<BorrowedFd<'_>>,
         mut on_event: impl FnMut(Answer),
     ) -> Result<Outcome, ClientError> {
-        let connection = self.connect(true)?.ok_or_else(|| ClientError::Start {
-            root: self.root.clone(),
-            message: "no service".to_owned(),
-        })?;
-        if connection.ran_already && request.reaches_registries() {
-            self.say_what_is_ignored(&mut on_event);
+        let began = Instant::now();
+        loop {
+            let connection = self.connect(true)?.ok_or_else(|| ClientError::Start {
+                root: self.root.clone(),
+                message: "no service".to_owned(),
+            })?;
+            if connection.ran_already && request.reaches_registries() {
+                self.say_what_is_ignored(&mut on_event);
+            }
+            match self.exchange(connection.stream, request, cancel, &mut on_event) {
+                // It died meanwhile, and another takes its place.
+                Err(ClientError::Connection { .. })
+                    if request.is_repeatable() && began.elapsed() < REPEAT_LIMIT =>
+                {
+                    pause();
+                }
+                other => return other,
+            }
         }
-        self.exchange(connection.stream, request, cancel, &mut on_event)
     }
 
     /// Tells of settings of this command that a service which runs already does not have.
@@ -239,11 +249,7 @@ impl Client {
         if began.elapsed() > START_LIMIT {
             return Err(self.start_error(error.to_string()));
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "another process's listen() has no event"
-        )]
-        std::thread::sleep(START_PAUSE);
+        pause();
         Ok(())
     }
 
@@ -330,6 +336,14 @@ fn wait(stream: &UnixStream, cancel: BorrowedFd<'_>) -> io::Result<bool> {
         };
         return Ok(polled[0].revents().is_empty());
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process's listen() has no event"
+)]
+fn pause() {
+    std::thread::sleep(START_PAUSE);
 }
 
 /// Creates a directory for root alone, with its parents, if it is not there.

@@ -68,22 +68,6 @@ fn many_first_starts_at_once() {
 }
 
 #[test]
-fn other_runtimes_serve_as_well() {
-    let lab = Lab::new("zoo");
-    let done = lab.run(
-        &["--runtime", "/usr/sbin/runc"],
-        &["sh", "-c", "cat /zoo/small; exit 3"],
-    );
-    assert_eq!((done.code, done.out.as_str()), (3, "small\n"), "{done:?}");
-    let missing = lab.run(&["--runtime", "/nonexistent"], &["true"]);
-    assert_eq!(missing.code, 125);
-    assert!(
-        missing.err.contains("/nonexistent") && missing.err.contains("hint:"),
-        "{missing:?}"
-    );
-}
-
-#[test]
 fn an_image_without_an_index_runs_and_then_needs_no_registry() {
     let mut lab = Lab::unindexed("zoo");
     assert_eq!(lab.run(&[], &[]).out, "READY zoo\n");

@@ -8,7 +8,7 @@ LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
 .PHONY: demo test build check bench conformance clean install-build install-test install-bench \
-	bench-index bench-chunks bench-cold bench-warm
+	bench-index bench-chunks bench-cold bench-warm bench-runtime
 
 demo: install-build build
 	$(TARGET)/brisk-demo
@@ -30,7 +30,7 @@ conformance: install-build
 	tests/conformance/compare target/conformance $(TARGET)/brisk-runtime
 
 # Each prints a table of ratios from one run in which the contenders take turns.
-bench: bench-index bench-chunks bench-cold bench-warm
+bench: bench-index bench-chunks bench-cold bench-warm bench-runtime
 
 bench-index: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) index $(LAYOUT)
@@ -40,6 +40,9 @@ bench-cold: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) cold $(LAYOUT)
 bench-warm: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) warm $(LAYOUT)
+
+bench-runtime: build install-bench
+	$(TARGET)/brisk-compare --rounds 30 runtime
 
 # The image itself needs root and the network.
 $(LAYOUT)/index.json: | install-bench

@@ -40,10 +40,7 @@ pub enum Error {
     #[error("container with id \"{0}\" exists already")]
     Exists(String),
     /// The container's state does not allow the verb.
-    #[error(
-        "cannot {verb} a container that is {status}{}",
-        explain_not_running(status)
-    )]
+    #[error("cannot {verb} a {status} container{}", explain_not_running(status))]
     WrongState {
         /// The verb.
         verb: &'static str,
@@ -73,7 +70,7 @@ pub enum Error {
     #[error("unable to start container process: {0}")]
     Init(String),
     /// A hook failed.
-    #[error("hook {}: {reason}", path.display())]
+    #[error("error running hook {}: {reason}", path.display())]
     Hook {
         /// Its program.
         path: PathBuf,

@@ -5,6 +5,7 @@ mod cli;
 mod container;
 mod defence;
 mod error;
+mod log;
 mod process;
 mod procfs;
 mod rootfs;

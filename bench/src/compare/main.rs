@@ -5,6 +5,7 @@ mod chunks;
 mod cold;
 mod containerd;
 mod index;
+mod runtime;
 mod warm;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ enum Comparison {
         /// OCI layout of the image
         layout: PathBuf,
     },
+    /// brisk-runtime against crun and runc: create, start, end, delete
+    Runtime,
 }
 
 /// The nodes that comparisons make, each taken down at the end whatever came of it.
@@ -59,6 +62,10 @@ fn main() -> Result<()> {
         .prefix("brisk-compare-")
         .tempdir_in("/var/tmp")
         .context("making a directory in /var/tmp")?;
+    if matches!(line.comparison, Comparison::Runtime) {
+        runtime::compare(line.rounds, directory.path())?;
+        return directory.close().context("removing the directory");
+    }
     let brisk = brisk_beside()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
@@ -85,6 +92,7 @@ async fn compare(line: CommandLine, directory: &Path, brisk: &Path) -> Result<()
         Comparison::Chunks { layout } => chunks::compare(&bench(layout).await?, rounds).await,
         Comparison::Cold { layout } => cold::compare(&bench(layout).await?, rounds).await,
         Comparison::Warm { layout } => warm::compare(&bench(layout).await?, rounds).await,
+        Comparison::Runtime => runtime::compare(rounds, directory),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The container's control groups: version 1 hierarchies, version 2, or both beside each other.
 
+mod below;
 mod device_program;
 mod device_rules;
 mod devices;
@@ -104,11 +105,6 @@ impl Cgroup {
         if self.unit.is_some() {
             return Ok(());
         }
-        // What is in there when the container is deleted is killed, so it must be its own.
-        if let Some(pid) = self.processes()?.first() {
-            let reason = format!("the cgroup is in use, by process {pid} among others");
-            return Err(Error::invalid("linux.cgroupsPath", reason));
-        }
         let made = self
             .make()
             .and_then(|()| self.limit(resources))
@@ -204,7 +200,7 @@ impl Cgroup {
             };
         }
         if !resources.unified.is_empty() {
-            let reason = "the controllers of this machine are in version 1 hierarchies";
+            let reason = "invalid configuration: the controllers of this machine are in version 1 hierarchies";
             return Err(Error::unsupported("linux.resources.unified", reason));
         }
         v1::limit(self, resources)

@@ -47,11 +47,6 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
 fn execute(call: &Call) -> Result<u8> {
     let parsed = &call.parsed;
     let id = parsed.first()?;
-    for name in ["process-label", "apparmor", "cgroup"] {
-        if parsed.value(name).is_some() {
-            return Err(Error::unsupported(format!("--{name}"), "not implemented"));
-        }
-    }
     let directory = Directory::open(&call.global.root, id)?;
     let process = process(parsed, &directory)?;
     spec::check_process(&process)?;
@@ -77,6 +72,7 @@ fn execute(call: &Call) -> Result<u8> {
         console,
         pid_file: parsed.value("pid-file").map(PathBuf::from),
         preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
+        cgroups: parsed.all("cgroup").map(str::to_owned).collect(),
         ignore_paused: parsed.is_on("ignore-paused"),
     };
     let child = container::enter(&directory, &arguments)?;
@@ -108,6 +104,12 @@ fn process(parsed: &Parsed, directory: &Directory) -> Result<Process> {
     process.env.extend(parsed.all("env").map(str::to_owned));
     if let Some(cwd) = parsed.value("cwd") {
         process.cwd = cwd.to_owned();
+    }
+    if let Some(profile) = parsed.value("apparmor") {
+        process.apparmor_profile = profile.to_owned();
+    }
+    if let Some(label) = parsed.value("process-label") {
+        process.selinux_label = label.to_owned();
     }
     if parsed.is_on("no-new-privs") {
         process.no_new_privileges = true;

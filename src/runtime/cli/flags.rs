@@ -172,17 +172,25 @@ pub fn take_flag(
     Ok(())
 }
 
-/// A verb's flags for its user.
-pub fn describe(verb: &str, flags: &[Flag]) -> String {
-    let mut text = format!("usage: brisk-runtime {verb} [options] [arguments]\n\noptions:\n");
-    for flag in flags {
+/// A verb's flags for its user, who called `program`.
+pub fn describe(program: &str, verb: &str, flags: &[Flag]) -> String {
+    let list = list(flags);
+    format!(
+        "NAME:\n   {program} {verb}\n\n\
+         USAGE:\n   {program} {verb} [command options] [arguments...]\n\nOPTIONS:\n{list}"
+    )
+}
+
+/// One flag a line.
+pub fn list(flags: &[Flag]) -> String {
+    let line = |flag: &Flag| {
         let short = flag
             .short
             .map_or(String::new(), |letter| format!(", -{letter}"));
-        let value = if flag.takes_value { " VALUE" } else { "" };
-        text.push_str(&format!("  --{}{value}{short}\n", flag.long));
-    }
-    text
+        let value = if flag.takes_value { " value" } else { "" };
+        format!("   --{}{short}{value}\n", flag.long)
+    };
+    flags.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
 //! Options before the verb, and how failures are told.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use crate::cli::flags::{Flag, Parsed, take_flag};
 use crate::error::{Error, Result};
-use crate::state::rfc3339;
+use crate::log;
 
-const FLAGS: &[Flag] = &[
+pub(crate) const FLAGS: &[Flag] = &[
     Flag::value("root", None),
     Flag::value("log", None),
     Flag::value("log-format", None),
@@ -34,8 +32,6 @@ pub struct Global {
     pub help: bool,
     /// Whether systemd makes the cgroups of new containers.
     pub systemd: bool,
-    log: Option<PathBuf>,
-    json: bool,
 }
 
 impl Default for Global {
@@ -45,8 +41,6 @@ impl Default for Global {
             version: false,
             help: false,
             systemd: false,
-            log: None,
-            json: false,
         }
     }
 }
@@ -71,18 +65,19 @@ pub fn parse(arguments: Vec<OsString>) -> Result<(Global, Vec<String>)> {
         version: parsed.is_on("version"),
         help: parsed.is_on("help"),
         systemd: parsed.is_on("systemd-cgroup"),
-        log: parsed.value("log").map(PathBuf::from),
-        json: match parsed.value("log-format") {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => {
-                return Err(Error::Usage(format!(
-                    "--log-format: {other:?}: json or text"
-                )));
-            }
-        },
         ..Global::default()
     };
+    let json = match parsed.value("log-format") {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => {
+            return Err(Error::Usage(format!(
+                "--log-format: {other:?}: json or text"
+            )));
+        }
+    };
+    let path = parsed.value("log").map(PathBuf::from);
+    log::open(path.as_ref(), json, parsed.is_on("debug"));
     if let Some(root) = parsed.value("root") {
         global.root = PathBuf::from(root);
     }
@@ -94,23 +89,7 @@ impl Global {
     pub fn report(&self, error: &Error) -> ExitCode {
         let text = error.to_string();
         let _ = writeln!(std::io::stderr(), "brisk-runtime: {text}");
-        self.write_log(&text);
+        log::error(&text);
         ExitCode::FAILURE
-    }
-
-    /// One write, so that lines of several commands do not mix. A log that cannot be written
-    /// must not hide the failure, which is on standard error too.
-    fn write_log(&self, text: &str) {
-        let Some(path) = &self.log else { return };
-        let time = rfc3339(SystemTime::now());
-        let quoted = serde_json::Value::from(text).to_string();
-        let line = if self.json {
-            format!("{{\"level\":\"error\",\"msg\":{quoted},\"time\":\"{time}\"}}\n")
-        } else {
-            format!("time=\"{time}\" level=error msg={quoted}\n")
-        };
-        if let Ok(mut file) = File::options().append(true).create(true).open(path) {
-            let _ = file.write_all(line.as_bytes());
-        }
     }
 }

@@ -45,21 +45,57 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
             print(&text)
         }
         None | Some("table") => {
-            let mut text = String::from("ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER\n");
+            let title = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+            let mut rows = vec![title.map(str::to_owned)];
             for (state, status) in &found {
                 let pid = if state.report(*status).has_process() {
                     state.pid
                 } else {
                     0
                 };
-                let bundle = state.bundle.display();
-                let (id, status, created) = (&state.id, status.as_str(), &state.created);
-                text.push_str(&format!(
-                    "{id}\t{pid}\t{status}\t{bundle}\t{created}\troot\n"
-                ));
+                rows.push([
+                    state.id.clone(),
+                    pid.to_string(),
+                    status.as_str().to_owned(),
+                    state.bundle.display().to_string(),
+                    state.created.clone(),
+                    "root".to_owned(),
+                ]);
             }
-            print(&text)
+            print(&aligned(&rows))
         }
         Some(other) => Err(Error::Usage(format!("--format: {other:?}: table or json"))),
+    }
+}
+
+/// Columns as wide as their widest entry and some, at least as runc's.
+fn aligned(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].len());
+        widths.max().unwrap_or(0).max(9) + 3
+    };
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let row = |first: &str| [first, "1", "running", "/b", "c", "o"].map(str::to_owned);
+        let text = aligned(&[row("a"), row("a-much-longer-name")]);
+        let at: Vec<_> = text.lines().map(|line| line.find("running")).collect();
+        assert_eq!(at[0], at[1]);
     }
 }

@@ -11,6 +11,7 @@ mod global;
 mod kill;
 mod list;
 mod ps;
+mod refused;
 mod run;
 mod spec;
 mod start;
@@ -106,7 +107,7 @@ const VERBS: &[Verb] = &[
     Verb {
         name: "ps",
         flags: ps::FLAGS,
-        verbatim_after: usize::MAX,
+        verbatim_after: 0,
         run: ps::run,
     },
     Verb {
@@ -120,6 +121,18 @@ const VERBS: &[Verb] = &[
         flags: events::FLAGS,
         verbatim_after: usize::MAX,
         run: events::run,
+    },
+    Verb {
+        name: "checkpoint",
+        flags: refused::FLAGS,
+        verbatim_after: usize::MAX,
+        run: refused::checkpoint,
+    },
+    Verb {
+        name: "restore",
+        flags: refused::FLAGS,
+        verbatim_after: usize::MAX,
+        run: refused::restore,
     },
     Verb {
         name: "spec",
@@ -157,18 +170,23 @@ fn dispatch(global: &Global, mut rest: Vec<String>) -> Result<u8> {
         return print(&help());
     }
     let name = rest.remove(0);
+    if name == "help" {
+        return print(&help());
+    }
     let verb = VERBS.iter().find(|verb| verb.name == name).ok_or_else(|| {
         Error::Usage(format!(
-            "unknown command {name:?}; --help lists those there are"
+            "No help topic for '{name}': unknown command; --help lists those there are"
         ))
     })?;
-    if rest
-        .iter()
-        .take_while(|word| *word != "--")
-        .any(|word| word == "--help" || word == "-h")
-        && verb.verbatim_after == usize::MAX
-    {
-        return print(&flags::describe(verb.name, verb.flags));
+    // Where a command of the container follows, its words are its own.
+    let own = if verb.verbatim_after == usize::MAX {
+        rest.len()
+    } else {
+        1
+    };
+    let mut own = rest.iter().take(own).take_while(|word| *word != "--");
+    if own.any(|word| word == "--help" || word == "-h") {
+        return print(&flags::describe(&program_name(), verb.name, verb.flags));
     }
     let parsed = parse(verb.flags, rest, verb.verbatim_after)?;
     (verb.run)(&Call {
@@ -179,18 +197,34 @@ fn dispatch(global: &Global, mut rest: Vec<String>) -> Result<u8> {
 
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
+    let name = program_name();
     format!(
-        "brisk-runtime version {version}\nspec: {}\n",
+        "{name} version {version}\nspec: {}\n",
         crate::state::SPEC_VERSION
     )
+}
+
+/// The name that the runtime was called by: it stands in for others under theirs.
+fn program_name() -> String {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&called).file_name();
+    name.map_or("brisk-runtime".into(), |name| {
+        name.to_string_lossy().into_owned()
+    })
 }
 
 fn help() -> String {
     let verbs: String = VERBS
         .iter()
-        .map(|verb| format!("  {}\n", verb.name))
+        .map(|verb| format!("   {}\n", verb.name))
         .collect();
-    format!("usage: brisk-runtime [options] command [options] [arguments]\n\ncommands:\n{verbs}")
+    let name = program_name();
+    let flags = flags::list(global::FLAGS);
+    format!(
+        "NAME:\n   {name} - Open Container Initiative runtime\n\n\
+         USAGE:\n   {name} [global options] command [command options] [arguments...]\n\n\
+         COMMANDS:\n{verbs}\nGLOBAL OPTIONS:\n{flags}"
+    )
 }
 
 /// Writes to standard output. A reader that has gone away is no failure.

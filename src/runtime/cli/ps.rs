@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::cli::flags::Flag;
+use crate::cli::flags::{Flag, Parsed};
 use crate::cli::{Call, print};
 use crate::error::{Context, Error, Result};
 use crate::state::Directory;
@@ -13,14 +13,35 @@ pub(crate) fn run(call: &Call) -> Result<u8> {
     let directory = Directory::open(&call.global.root, call.parsed.first()?)?;
     let mut processes = directory.state()?.cgroup.processes()?;
     processes.sort_unstable();
-    match call.parsed.value("format") {
+    let (format, options) = options(&call.parsed)?;
+    match format {
         Some("json") => {
             let numbers: Vec<String> = processes.iter().map(i32::to_string).collect();
             print(&format!("[{}]\n", numbers.join(",")))
         }
-        None | Some("table") => print(&table(&call.parsed.positional[1..], &processes)?),
+        None | Some("table") => print(&table(&options, &processes)?),
         Some(other) => Err(Error::Usage(format!("--format: {other:?}: table or json"))),
     }
+}
+
+/// The format and the options of ps(1), which follow the name. Of these `--format` is ours: ps(1)
+/// would not show what is looked for with it.
+fn options(parsed: &Parsed) -> Result<(Option<&str>, Vec<String>)> {
+    let mut format = parsed.value("format");
+    let mut options = Vec::new();
+    let mut words = parsed.positional.iter().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--format" {
+            let value = words.next().map(String::as_str);
+            format =
+                Some(value.ok_or_else(|| Error::Usage(format!("flag needs a value: {word}")))?);
+        } else if let Some(value) = word.strip_prefix("--format=") {
+            format = Some(value);
+        } else {
+            options.push(word.clone());
+        }
+    }
+    Ok((format, options))
 }
 
 /// The lines of ps(1) that are about `processes`.

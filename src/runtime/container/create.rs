@@ -16,6 +16,7 @@ use crate::container::id_maps;
 use crate::container::init::{Identity, Init};
 use crate::container::namespaces::{self, Born};
 use crate::error::{Context, Error, Result};
+use crate::log;
 use crate::process::{Agent, Console, Filter, Sets, check_labels};
 use crate::rootfs;
 use crate::spec::{self, Linux, NamespaceKind, Process, Spec};
@@ -109,6 +110,16 @@ fn confine(state: &mut State, linux: &Linux, systemd: bool) -> Result<()> {
     } else {
         layout.place(&linux.cgroups_path, &state.id)?
     };
+    if cgroup.is_frozen() {
+        let reason = "container's cgroup unexpectedly frozen: thaw it or choose another";
+        return Err(Error::invalid("linux.cgroupsPath", reason));
+    }
+    if let Some(pid) = cgroup.processes()?.first() {
+        log::warning(&format!(
+            "container's cgroup is not empty: process {pid} among others stays when it is deleted"
+        ));
+        state.shares_cgroup = true;
+    }
     match cgroup.prepare(&linux.resources) {
         Err(Error::Os { action, source })
             if !rustix::process::geteuid().is_root() && is_refusal(&source) =>
@@ -188,6 +199,7 @@ fn fork(
         .mode(0o600)
         .open(directory.failure())
         .doing(|| "make the file for a failed exec")?;
+    log::debug("nsexec container setup: making the namespaces");
     let (ours, theirs) = Channel::pair()?;
     let sources = rootfs::prepare_sources(&spec.mounts, linux, &state.bundle)?;
     let birthplace = state.cgroup.birthplace()?;

@@ -53,7 +53,9 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
         poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref())
             .doing(|| "wait for the first process to end")?;
     }
-    kill_all(state, nix::libc::SIGKILL)?;
+    if !state.shares_cgroup {
+        kill_all(state, nix::libc::SIGKILL)?;
+    }
     let hooks = directory.spec_hooks();
     state.cgroup.remove();
     directory.remove()?;

@@ -14,6 +14,7 @@ use crate::container::init::{Identity, Opened, join_keyring};
 use crate::container::namespaces::{self, Born};
 use crate::container::signal::handle;
 use crate::error::{Context, Error, Result};
+use crate::log;
 use crate::process::{
     Console, Filter, Program, Sets, attach_terminal, check_labels, open_terminal, set_affinity,
 };
@@ -32,6 +33,8 @@ pub struct Enter {
     pub pid_file: Option<PathBuf>,
     /// Further descriptors that the program keeps.
     pub preserve_fds: u32,
+    /// Cgroups below the container's own to be in, as `--cgroup` names them.
+    pub cgroups: Vec<String>,
     /// Whether a paused container will do: the process freezes with it.
     pub ignore_paused: bool,
 }
@@ -106,6 +109,7 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
         Some(root_of(state.pid)?)
     };
     let foreign = foreign_namespaces(&state)?;
+    log::debug("nsexec container setup: joining the namespaces");
     let (ours, theirs) = Channel::pair()?;
     let child = match fork(&state, &target, foreign)? {
         Born::Parent(child) => child,
@@ -179,7 +183,7 @@ fn accompany(
 ) -> Result<()> {
     let field = "process.execCPUAffinity";
     set_affinity(child.pid, &format!("{field}.initial"), &affinity.initial)?;
-    state.cgroup.attach(child.pid)?;
+    state.cgroup.attach_below(child.pid, &arguments.cgroups)?;
     set_affinity(child.pid, &format!("{field}.final"), &affinity.last)?;
     if let Some(score) = arguments.process.oom_score_adj {
         std::fs::write(
@@ -210,7 +214,10 @@ fn run(
     channel: &Channel,
 ) -> ! {
     let error = match prepare(arguments, identity, state, target, channel) {
-        Ok((program, opened)) => identity.execute(&program, &opened),
+        Ok((program, opened)) => match identity.install_late_filter(&opened) {
+            Ok(()) => identity.execute(&program),
+            Err(error) => error,
+        },
         Err(error) => error,
     };
     let _ = channel.send(&Message::Failed(error.to_string()));
@@ -232,6 +239,7 @@ fn prepare(
     channel: &Channel,
 ) -> Result<(Program, Opened)> {
     channel.expect(&Message::Go)?;
+    log::debug("child process in init(): preparing");
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .doing(|| "become undumpable")?;
     rustix::process::setsid().doing(|| "start a session")?;
@@ -261,6 +269,7 @@ fn prepare(
         attach_terminal(&terminal, arguments.process.user.uid)?;
     }
     let program = identity.assume(&opened)?;
+    log::debug("setns_init: about to exec");
     channel.send(&Message::Ready)?;
     channel.expect(&Message::Go)?;
     Ok((program, opened))

@@ -1,8 +1,9 @@
 //! Running hooks.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -12,11 +13,17 @@ use crate::state::{State, Status};
 /// How often a hook with a time limit is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Runs `hooks` one after the other with the container's state on their standard input.
+/// Runs `hooks` one after the other with the container's state on their standard input, in
+/// `directory` or where this process is.
 ///
 /// # Errors
 /// [`Error::Hook`] of the first that fails or outlives its time.
-pub fn run(hooks: &[Hook], state: &State, status: Status) -> Result<()> {
+pub fn run_in(
+    directory: Option<&Path>,
+    hooks: &[Hook],
+    state: &State,
+    status: Status,
+) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -24,10 +31,20 @@ pub fn run(hooks: &[Hook], state: &State, status: Status) -> Result<()> {
         path: PathBuf::from("state"),
         reason: error.to_string(),
     })?;
-    hooks.iter().try_for_each(|hook| run_one(hook, &text))
+    hooks
+        .iter()
+        .try_for_each(|hook| run_one(directory, hook, &text))
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+/// [`run_in`] where this process is.
+///
+/// # Errors
+/// As there.
+pub fn run(hooks: &[Hook], state: &State, status: Status) -> Result<()> {
+    run_in(None, hooks, state, status)
+}
+
+fn run_one(directory: Option<&Path>, hook: &Hook, state: &[u8]) -> Result<()> {
     let failed = |reason: String| Error::Hook {
         path: PathBuf::from(&hook.path),
         reason,
@@ -36,6 +53,9 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     if let Some((name, arguments)) = hook.args.split_first() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
         command.args(arguments);
+    }
+    if let Some(directory) = directory {
+        command.current_dir(directory);
     }
     command.env_clear().stdin(Stdio::piped());
     command.envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
@@ -68,7 +88,15 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
-        Err(failed(status.to_string()))
+        Err(failed(describe(status)))
+    }
+}
+
+/// A filter's verdict in words, since the hook of the container runs under its filter.
+fn describe(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(nix::libc::SIGSYS) => format!("bad system call ({status})"),
+        _ => status.to_string(),
     }
 }
 

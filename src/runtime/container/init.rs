@@ -15,6 +15,7 @@ use crate::container::hooks;
 use crate::container::{id_maps, namespaces};
 use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
+use crate::log;
 use crate::process::{
     Agent, Console, Filter, Labels, Program, Sets, attach_terminal, become_user, change_directory,
     look_up, open_terminal, set_io_priority, set_limits, set_memory_policy, set_personality,
@@ -111,16 +112,23 @@ impl Identity<'_> {
         Ok(program)
     }
 
+    /// Loads the filter that `no_new_privs` let come last.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn install_late_filter(&self, opened: &Opened) -> Result<()> {
+        if self.process.no_new_privileges {
+            self.install_filter(opened)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Becomes the program.
     ///
     /// # Errors
     /// Only returns with one.
-    pub fn execute(&self, program: &Program, opened: &Opened) -> Error {
-        if self.process.no_new_privileges
-            && let Err(error) = self.install_filter(opened)
-        {
-            return error;
-        }
+    pub fn execute(&self, program: &Program) -> Error {
         sys::signal::restore_broken_pipe();
         program.execute()
     }
@@ -169,6 +177,7 @@ impl Init<'_> {
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .doing(|| "become undumpable")?;
         rustix::process::setsid().doing(|| "start a session")?;
+        log::debug("child process in init(): preparing");
         let state = self.state;
         let opened = self.identity.open(state, Status::Creating)?;
         self.enter_namespaces()?;
@@ -191,7 +200,12 @@ impl Init<'_> {
         };
         self.channel.send(&Message::Mounted)?;
         self.channel.expect(&Message::Go)?;
-        hooks::run(&self.spec.hooks.create_container, state, Status::Created)?;
+        hooks::run_in(
+            Some(&state.rootfs),
+            &self.spec.hooks.create_container,
+            state,
+            Status::Created,
+        )?;
         self.enter_root(&root)?;
         if let Some(terminal) = terminal {
             attach_terminal(&terminal, self.identity.process.user.uid)?;
@@ -200,6 +214,7 @@ impl Init<'_> {
             join_keyring(&state.id)?;
         }
         let program = self.identity.assume(&opened)?;
+        log::debug("init: closing the pipe to signal completion");
         self.channel.send(&Message::Ready)?;
         Ok((program, opened))
     }
@@ -261,11 +276,15 @@ impl Init<'_> {
         if let Err(error) = wait().doing(|| "wait for start") {
             return error;
         }
+        // The container's own hooks are under its filter too.
+        if let Err(error) = self.identity.install_late_filter(opened) {
+            return error;
+        }
         let hooks = &self.spec.hooks.start_container;
         if let Err(error) = hooks::run(hooks, self.state, Status::Created) {
             return error;
         }
-        self.identity.execute(program, opened)
+        self.identity.execute(program)
     }
 }
 

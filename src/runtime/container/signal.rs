@@ -19,7 +19,7 @@ const KILL_ROUNDS: u32 = 100;
 pub fn parse_signal(text: &str) -> Result<i32> {
     let unknown = || Error::Usage(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) {
+        return if (0..=64).contains(&number) {
             Ok(number)
         } else {
             Err(unknown())
@@ -135,7 +135,8 @@ mod tests {
             assert_eq!(parse_signal(text).unwrap(), number);
         }
         assert_eq!(parse_signal("RTMIN+3").unwrap(), nix::libc::SIGRTMIN() + 3);
-        for text in ["0", "65", "", "SIG", "NOPE", "RTMIN+99"] {
+        assert_eq!(parse_signal("0").unwrap(), 0);
+        for text in ["-1", "65", "", "SIG", "NOPE", "RTMIN+99"] {
             assert!(parse_signal(text).is_err(), "{text}");
         }
     }

@@ -9,6 +9,7 @@ mod limits;
 mod notify;
 mod scheduling;
 mod terminal;
+mod unknown_calls;
 
 pub use capabilities::{Sets, bit as capability_bit, names as capability_names};
 pub use environment::{Program, look_up};

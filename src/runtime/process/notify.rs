@@ -29,8 +29,9 @@ impl Agent {
             return Ok(None);
         }
         let path = &profile.listener_path;
-        let stream = UnixStream::connect(path)
-            .doing(|| format!("connect to linux.seccomp.listenerPath {path}"))?;
+        let stream = UnixStream::connect(path).doing(|| {
+            format!("failed to connect with seccomp agent at linux.seccomp.listenerPath {path}")
+        })?;
         Ok(Some(Self {
             stream,
             metadata: profile.listener_metadata.clone(),

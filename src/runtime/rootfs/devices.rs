@@ -54,6 +54,14 @@ pub fn make(root: &Root, spec: &Spec) -> Result<()> {
     // mknod of devices is not allowed inside a user namespace: the host's nodes are bound.
     let bound = linux.is_some_and(|linux| linux.namespace(NamespaceKind::User).is_some());
     let dev = root.make_directory("/dev")?;
+    if spec
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal)
+    {
+        // A place for the terminal, before the mount may become read-only.
+        root.make_file("/dev/console")?;
+    }
     for &(name, major, minor) in DEFAULT {
         let device = Device {
             path: format!("/dev/{name}"),

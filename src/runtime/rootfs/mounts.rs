@@ -284,7 +284,10 @@ fn ordinary_directory(root: &Root, destination: &str) -> Result<OwnedFd> {
     match rustix::fs::openat(&parent, &name, flags, Mode::empty()) {
         Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
             let field = format!("mounts destination {destination}");
-            Err(Error::invalid(field, "must be an ordinary directory"))
+            Err(Error::invalid(
+                field,
+                "must be mounted on ordinary directory",
+            ))
         }
         other => other.doing(|| format!("open {destination}")),
     }

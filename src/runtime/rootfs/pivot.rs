@@ -91,6 +91,37 @@ pub fn bind_root(rootfs: &Path) -> Result<Root> {
     Ok(Root::new(tree))
 }
 
+/// Takes the host's procfs and sysfs away from below: uncovered mounts of them would let the
+/// container mount its own without what is masked.
+fn hide_kernel_filesystems(root: &Root) -> Result<()> {
+    let action = || "take the host's procfs and sysfs away";
+    let own = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&root.as_fd())
+    );
+    let own = std::fs::read_link(own).doing(action)?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").doing(action)?;
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", slave).doing(action)?;
+    // The last are on top.
+    for line in mounts.lines().rev() {
+        let Some((mount, kind)) = line.split_once(" - ") else {
+            continue;
+        };
+        let point = unescape(mount.split(' ').nth(4).unwrap_or_default());
+        let is_kernels = kind.starts_with("proc ") || kind.starts_with("sysfs ");
+        if !is_kernels || Path::new(&point).starts_with(&own) {
+            continue;
+        }
+        if rustix::mount::unmount(point.as_str(), UnmountFlags::DETACH).is_err() {
+            // Locked, in a user namespace: covered instead.
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("tmpfs", point.as_str(), "tmpfs", flags, None).doing(action)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes `root` the root and the working directory. With `pivot`, the host's tree is gone
 /// afterwards; without (for a rootfs on the initial ramdisk) it is covered.
 ///
@@ -105,6 +136,7 @@ pub fn enter(root: &Root, pivot: bool) -> Result<()> {
         rustix::mount::mount_change(".", slave).doing(|| "isolate the old root")?;
         rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "unmount the old root")?;
     } else {
+        hide_kernel_filesystems(root)?;
         rustix::mount::mount_move(".", "/").doing(|| "move the rootfs to /")?;
         rustix::process::chroot(".").doing(|| "chroot")?;
     }

@@ -102,6 +102,9 @@ pub struct State {
     pub created: String,
     /// `annotations` of the specification.
     pub annotations: BTreeMap<String, String>,
+    /// Whether others were in its cgroup before it: then not all in there is its own to kill.
+    #[serde(default)]
+    pub shares_cgroup: bool,
     /// Where its processes are confined.
     pub cgroup: Cgroup,
 }

@@ -8,7 +8,7 @@ LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
 .PHONY: demo test build check bench conformance clean install-build install-test install-bench \
-	bench-index bench-chunks bench-cold bench-warm bench-runtime
+	bench-index bench-index-8g bench-chunks bench-cold bench-warm bench-runtime
 
 demo: install-build build
 	$(TARGET)/brisk-demo
@@ -34,6 +34,9 @@ bench: bench-index bench-chunks bench-cold bench-warm bench-runtime
 
 bench-index: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) index $(LAYOUT)
+# Not part of `bench`: minutes of one processor.
+bench-index-8g: build
+	$(TARGET)/brisk-compare big
 bench-chunks: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) chunks $(LAYOUT)
 bench-cold: build $(LAYOUT)/index.json

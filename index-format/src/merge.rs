@@ -136,7 +136,7 @@ pub fn merge(layers: &[Index], limits: &Limits) -> Result<Merged, MergeError> {
             compressed_size: 0,
             stream_size: 0,
         },
-        &sections,
+        sections,
     );
     let size = bytes.len() as u64;
     if size > limits.hot_size {

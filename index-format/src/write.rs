@@ -60,13 +60,33 @@ pub enum WriteError {
     Inconsistent(#[from] FormatError),
 }
 
+/// The sections that describe a tree, for [`write_laid_out`].
+#[derive(Clone, Debug)]
+pub struct LaidOut(Sections);
+
+/// Lays a tree out and drops it: of a million files it is larger than the whole index.
+///
+/// # Errors
+/// More of something than an index can hold.
+pub fn lay_out_tree(tree: Tree) -> Result<LaidOut, WriteError> {
+    lay_out(&tree.draft()).map(LaidOut)
+}
+
 /// The complete index of a layer, ready for a file.
 ///
 /// # Errors
 /// Parts that exceed a limit, or that a reader's validation would refuse: that validation runs
 /// on the result, so whatever is returned is valid.
 pub fn write(parts: &LayerParts<'_>) -> Result<Vec<u8>, WriteError> {
-    let mut sections = lay_out(&parts.tree.draft())?;
+    write_laid_out(LaidOut(lay_out(&parts.tree.draft())?), parts)
+}
+
+/// As [`write`], with a tree that was laid out before; the tree of `parts` is not looked at.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_laid_out(tree: LaidOut, parts: &LayerParts<'_>) -> Result<Vec<u8>, WriteError> {
+    let LaidOut(mut sections) = tree;
     let (chunks, checkpoints) = chunk_sections(parts);
     sections.set(SectionId::Chunks, chunks);
     sections.set(SectionId::Checkpoints, checkpoints);
@@ -89,7 +109,7 @@ pub fn write(parts: &LayerParts<'_>) -> Result<Vec<u8>, WriteError> {
             compressed_size: parts.compressed_size,
             stream_size: parts.stream_size,
         },
-        &sections,
+        sections,
     );
     verified(bytes)
 }

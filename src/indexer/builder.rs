@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use index_format::{Compression, Digest, Features, LayerParts, NewChunk, write};
+use index_format::write::{lay_out_tree, write_laid_out};
+use index_format::{Compression, Digest, Features, LayerParts, NewChunk, Tree};
 
 use crate::error::IndexerError;
 use crate::hashing::{BLOCK_SIZE, Block, Hashers};
@@ -185,19 +186,23 @@ impl LayerIndexer {
             stream_size,
             stream_only,
         } = scan;
+        // The tree goes when it has been laid out, before the index is put together.
+        let tree = lay_out_tree(passed.tree)?;
         let chunks: Vec<NewChunk> = chunks.into_iter().map(new_chunk).collect();
-        let bytes = write(&LayerParts {
+        let nothing = Tree::new();
+        let parts = LayerParts {
             layer_digest: passed.digests.layer,
             diff_id: passed.digests.stream,
             compression: self.compression,
             features: features(stream_only),
             compressed_size,
             stream_size,
-            tree: &passed.tree,
+            tree: &nothing,
             chunks: &chunks,
             leaves: &passed.digests.leaves,
             headers: passed.headers.as_deref().unwrap_or_default(),
-        })?;
+        };
+        let bytes = write_laid_out(tree, &parts)?;
         Ok(BuiltIndex {
             bytes,
             layer_digest: passed.digests.layer,

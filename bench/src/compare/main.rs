@@ -1,6 +1,7 @@
 //! The comparisons: each prints a table of ratios from one run in which the contenders take
 //! turns.
 
+mod big;
 mod chunks;
 mod cold;
 mod containerd;
@@ -33,6 +34,15 @@ enum Comparison {
     Index {
         /// A gzip layer, or the OCI layout of an image: its largest layer
         layer: PathBuf,
+    },
+    /// The memory that indexing a large layer takes; the layer is made while it is read
+    Big {
+        /// Bytes of the layer's tar
+        #[arg(long, default_value_t = 8 << 30)]
+        size: u64,
+        /// Files in it
+        #[arg(long, default_value_t = 200_000)]
+        files: u64,
     },
     /// What a lazy start fetches at several chunk sizes
     Chunks {
@@ -89,6 +99,7 @@ async fn compare(line: CommandLine, directory: &Path, brisk: &Path) -> Result<()
     let bench = |layout| Bench::new(directory, brisk, layout);
     match line.comparison {
         Comparison::Index { layer } => index::compare(directory, brisk, &layer, rounds).await,
+        Comparison::Big { size, files } => big::measure(directory, brisk, size, files),
         Comparison::Chunks { layout } => chunks::compare(&bench(layout).await?, rounds).await,
         Comparison::Cold { layout } => cold::compare(&bench(layout).await?, rounds).await,
         Comparison::Warm { layout } => warm::compare(&bench(layout).await?, rounds).await,

@@ -36,8 +36,8 @@ pub(crate) struct HeaderFields {
     pub(crate) stream_size: u64,
 }
 
-/// The bytes of a complete index.
-pub(crate) fn assemble(fields: &HeaderFields, sections: &Sections) -> Vec<u8> {
+/// The bytes of a complete index. Each section is dropped when it has been copied.
+pub(crate) fn assemble(fields: &HeaderFields, mut sections: Sections) -> Vec<u8> {
     let header_length = SECTION_TABLE_OFFSET + SectionId::ALL.len() * SECTION_ROW_SIZE;
     let padded = |length: usize| length.next_multiple_of(ALIGNMENT as usize);
     let total = sections
@@ -60,7 +60,9 @@ pub(crate) fn assemble(fields: &HeaderFields, sections: &Sections) -> Vec<u8> {
         offset += padded(bytes.len());
     }
     for section in SectionId::ALL {
-        file.extend_from_slice(sections.get(section));
+        let bytes = std::mem::take(&mut sections.0[section.slot()]);
+        file.extend_from_slice(&bytes);
+        drop(bytes);
         file.resize(padded(file.len()), 0);
     }
     file

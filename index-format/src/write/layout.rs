@@ -43,8 +43,11 @@ pub(crate) fn lay_out(draft: &Draft<'_>) -> Result<Sections, WriteError> {
         inodes.push(tables.inode_record(node, place, &mut pool)?);
     }
     let mut sections = Sections::default();
+    // Each copy is made when the one before has gone.
     sections.set(SectionId::Inodes, inodes.as_bytes().to_vec());
+    drop((inodes, order, places));
     sections.set(SectionId::Entries, entries.as_bytes().to_vec());
+    drop(entries);
     sections.set(SectionId::Names, pool.into_bytes());
     sections.set(SectionId::XattrSets, tables.sets.as_bytes().to_vec());
     sections.set(SectionId::Xattrs, tables.xattrs.as_bytes().to_vec());

@@ -34,7 +34,7 @@ pub struct BuildArguments {
     chunk_size: Option<ByteSize>,
     #[command(flatten)]
     image: ImageOptions,
-    /// Where to write the index of a layer file [default: FILE.index]
+    /// Where to write the index of a layer file [default: beside it, FILE.index]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// A layer file (tar, tar.gz, tar.zst), or an image
@@ -59,7 +59,8 @@ pub struct PushArguments {
 pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), CliError> {
     let options = options(global, arguments.chunk_size)?;
     let file = Path::new(&arguments.what);
-    if file.is_file() {
+    // A pipe has a layer to give as well.
+    if file.exists() && !file.is_dir() {
         return build_file(file, arguments.output.as_deref(), options);
     }
     if let Some(output) = &arguments.output {
@@ -148,6 +149,12 @@ fn say_oddities(layer: &IndexedLayer) {
 fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Result<(), CliError> {
     let output = match output {
         Some(output) => output.to_path_buf(),
+        None if !file.is_file() => {
+            return Err(
+                CliError::new(format!("{} is no regular file", file.display()))
+                    .hint("name a file for its index with -o"),
+            );
+        }
         None => PathBuf::from(format!("{}.index", file.display())),
     };
     let built = index_file(file, options)?;
@@ -160,8 +167,10 @@ fn build_file(file: &Path, output: Option<&Path>, options: IndexOptions) -> Resu
             file.display()
         ));
     }
-    write_output(&output, &built.bytes)
-        .map_err(|error| CliError::new(format!("writing {}: {error}", output.display())))?;
+    write_output(&output, &built.bytes).map_err(|error| {
+        CliError::new(format!("writing {}: {error}", output.display()))
+            .hint("-o FILE writes the index elsewhere")
+    })?;
     line(format_args!("{} {}", built.layer_digest, output.display()))?;
     Ok(())
 }
@@ -192,16 +201,30 @@ pub fn index_file(file: &Path, options: IndexOptions) -> Result<BuiltIndex, CliE
     };
     let mut input = File::open(file).map_err(on_file)?;
     let mut buffer = vec![0; STEP];
-    let mut length = input.read(&mut buffer).map_err(on_file)?;
+    let mut length = fill(&mut input, &mut buffer).map_err(on_file)?;
     let compression = brisk_indexer::detect(&buffer[..length]);
     let mut layer = LayerIndexer::new(compression, options).map_err(in_file)?;
     while length > 0 {
         layer
             .push(&buffer[..length], &mut Discard)
             .map_err(in_file)?;
-        length = input.read(&mut buffer).map_err(on_file)?;
+        length = fill(&mut input, &mut buffer).map_err(on_file)?;
     }
     layer.finish().map_err(in_file)
+}
+
+/// Reads until the buffer is full or the input ends: a pipe gives what it has.
+fn fill(input: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Options under the configuration's limits.

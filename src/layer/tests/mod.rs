@@ -3,7 +3,9 @@
 mod background;
 mod closing;
 mod content;
+mod damage;
 mod faults;
+mod neighbours;
 mod reads;
 mod recovery;
 mod room;
@@ -28,6 +30,7 @@ use brisk_codec::{self, ScanOptions};
 const CHUNK_SIZE: u64 = 200_000;
 
 /// A layer as a registry holds it, and its index.
+#[derive(Clone)]
 struct Fixture {
     stream: Vec<u8>,
     blob: Vec<u8>,
@@ -69,9 +72,9 @@ fn compress(compression: Compression, stream: &[u8]) -> Vec<u8> {
     }
 }
 
-fn scan(compression: Compression, blob: &[u8]) -> brisk_codec::Scan {
+fn scan(compression: Compression, blob: &[u8], chunk_size: u64) -> brisk_codec::Scan {
     let options = ScanOptions {
-        chunk_size: CHUNK_SIZE,
+        chunk_size,
         max_stream_size: 1 << 30,
         grows: false,
     };
@@ -82,7 +85,20 @@ fn scan(compression: Compression, blob: &[u8]) -> brisk_codec::Scan {
 
 fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
     let blob = compress(compression, &stream);
-    let scan = scan(compression, &blob);
+    let fixture = fixture_of(compression, stream, blob, CHUNK_SIZE);
+    let count = fixture.index.chunk_count();
+    assert!(count > 4, "{count} chunks");
+    fixture
+}
+
+/// A layer that some writer has made of a stream.
+fn fixture_of(
+    compression: Compression,
+    stream: Vec<u8>,
+    blob: Vec<u8>,
+    chunk_size: u64,
+) -> Fixture {
+    let scan = scan(compression, &blob, chunk_size);
     let chunks: Vec<NewChunk> = scan
         .chunks
         .iter()
@@ -95,7 +111,6 @@ fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
             checkpoint: chunk.checkpoint.clone(),
         })
         .collect();
-    assert!(chunks.len() > 4, "{} chunks", chunks.len());
     let leaves: Vec<Digest> = stream.chunks(LEAF_SIZE as usize).map(Digest::of).collect();
     let index_bytes = write(&IndexParts {
         layer_digest: Digest::of(&blob),
@@ -167,6 +182,11 @@ impl World {
             closings,
             _directory: directory,
         }
+    }
+
+    /// The same layer with nothing of it local.
+    fn emptied(&self) -> World {
+        World::with(self.fixture.clone(), policy(), Budget::Bytes(1 << 30))
     }
 
     async fn check(&self, range: Range<u64>) {

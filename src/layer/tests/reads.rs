@@ -40,7 +40,8 @@ async fn many_readers_at_once_over_a_cache_that_is_too_small() {
     let world = std::sync::Arc::new(World::with(gzip(3_000_000), policy, budget));
     world
         .blob
-        .inject([Fault::Error, Fault::Flip(100), Fault::Short, Fault::Flip(3)]);
+        // Wrong once only: bytes that are wrong again when fetched anew are an error.
+        .inject([Fault::Error, Fault::Flip(100), Fault::Short]);
     let mut readers = tokio::task::JoinSet::new();
     for reader in 0..8 {
         let world = world.clone();

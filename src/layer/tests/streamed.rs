@@ -60,7 +60,9 @@ fn stream_only(compression: Compression, length: usize) -> Fixture {
         content.extend_from_slice(&part[..part.len().min(length - content.len())]);
     }
     let blob = compress(compression, &content);
-    let first = scan(compression, &blob).chunks.swap_remove(0);
+    let first = scan(compression, &blob, super::CHUNK_SIZE)
+        .chunks
+        .swap_remove(0);
     assert!(first.is_free());
     let chunk = NewChunk {
         stream_start: first.stream_start,

@@ -89,12 +89,12 @@ fn program(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_damaged_byte_of_a_small_layer_is_noticed_or_harmless() {
-    let content = stream(9_000, 5);
+    let content = stream(5_000, 5);
     let gzip = program("gzip", &["-6", "-n"], &content);
     let zstd = program("zstd", &["-3"], &content);
     let members = [
-        program("gzip", &["-9", "-n"], &content[..4_000]),
-        program("gzip", &["-1", "-n"], &content[4_000..]),
+        program("gzip", &["-9", "-n"], &content[..2_500]),
+        program("gzip", &["-1", "-n"], &content[2_500..]),
     ];
     for (compression, blob) in [
         (Compression::Gzip, gzip),
@@ -102,7 +102,7 @@ async fn every_damaged_byte_of_a_small_layer_is_noticed_or_harmless() {
         (Compression::Zstd, zstd),
     ] {
         assert!(blob.len() < 64 << 10);
-        let lab = Lab::new(fixture_of(compression, content.clone(), blob, 2_000));
+        let lab = Lab::new(fixture_of(compression, content.clone(), blob, 1_500));
         let (mut noticed, count) = (0, lab.fixture.blob.len());
         for position in 0..count {
             for pattern in PATTERNS {

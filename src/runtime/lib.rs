@@ -6,6 +6,7 @@ mod container;
 mod defence;
 mod error;
 mod log;
+mod network;
 mod process;
 mod procfs;
 mod rootfs;

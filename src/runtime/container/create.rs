@@ -17,6 +17,7 @@ use crate::container::init::{Identity, Init};
 use crate::container::namespaces::{self, Born};
 use crate::error::{Context, Error, Result};
 use crate::log;
+use crate::network;
 use crate::process::{Agent, Console, Filter, Sets, check_labels};
 use crate::rootfs;
 use crate::spec::{self, Linux, NamespaceKind, Process, Spec};
@@ -160,6 +161,7 @@ fn identity<'a>(process: &'a Process, linux: &'a Linux, preserved: u32) -> Resul
         .and_then(|number| number.parse::<u32>().ok());
     let listen_descriptors = listen.unwrap_or(0);
     check_labels(process, &linux.mount_label)?;
+    network::check(linux)?;
     Ok(Identity {
         process,
         linux,
@@ -271,6 +273,7 @@ fn accompany(
         std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
             .doing(|| "set process.oomScoreAdj")?;
     }
+    network::move_devices(linux, pid)?;
     channel.send(&Message::Go)?;
     channel.expect(&Message::Mounted)?;
     hooks::run(&spec.hooks.prestart, &undo.state, Status::Creating)?;

@@ -87,9 +87,6 @@ pub fn check_process(process: &Process) -> Result<()> {
 }
 
 fn check_linux(linux: &Linux) -> Result<()> {
-    if !linux.net_devices.is_empty() {
-        return Err(Error::unsupported("linux.netDevices", "not implemented"));
-    }
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         let rest = &linux.namespaces[index + 1..];
         if rest.iter().any(|other| other.kind == namespace.kind) {

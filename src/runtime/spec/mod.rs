@@ -13,7 +13,8 @@ mod seccomp;
 pub use check::{check, check_process};
 pub use hooks::{Hook, Hooks};
 pub use linux::{
-    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, Personality,
+    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice,
+    Personality,
 };
 pub use load::{load, parse, read_limited};
 pub use process::{

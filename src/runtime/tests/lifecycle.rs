@@ -193,18 +193,13 @@ fn a_program_that_cannot_be_executed_is_told_by_start() {
 
 #[test]
 fn fields_that_are_not_implemented_are_named() {
-    for (pointer, value) in [("intelRdt", json!({})), ("netDevices", json!({"eth0": {}}))] {
-        let mut container = Container::new("true");
-        container.spec["linux"][pointer] = value;
-        let created = container.create(&[]);
-        assert!(!created.status.success());
-        let words = String::from_utf8_lossy(&created.stderr).into_owned();
-        assert!(
-            words.contains(&format!("linux.{pointer} is not supported")),
-            "{words}"
-        );
-        container.assert_gone();
-    }
+    let mut container = Container::new("true");
+    container.spec["linux"]["intelRdt"] = json!({});
+    let created = container.create(&[]);
+    assert!(!created.status.success());
+    let words = String::from_utf8_lossy(&created.stderr).into_owned();
+    assert!(words.contains("linux.intelRdt is not supported"), "{words}");
+    container.assert_gone();
 }
 
 #[test]

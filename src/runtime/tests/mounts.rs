@@ -238,6 +238,20 @@ fn the_root_can_be_moved_instead_of_pivoted() {
 }
 
 #[test]
+fn callers_are_told_of_mapped_ids_and_recursive_options() {
+    let container = Container::new("true");
+    let features: Value = serde_json::from_str(&container.ok(&["features"])).unwrap();
+    assert_eq!(
+        features["linux"]["mountExtensions"]["idmap"]["enabled"],
+        true
+    );
+    let options = features["mountOptions"].as_array().unwrap();
+    for name in ["rro", "idmap", "tmpcopyup", "remount"] {
+        assert!(options.contains(&json!(name)), "{name}");
+    }
+}
+
+#[test]
 fn options_that_no_filesystem_knows_are_refused_with_the_destination() {
     let mut container = Container::new("true");
     add(

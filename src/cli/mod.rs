@@ -1,5 +1,6 @@
 //! One file per verb: parses, dispatches, maps errors to exit codes.
 
+pub mod daemon;
 pub mod error;
 pub mod exec;
 pub mod global;
@@ -75,6 +76,7 @@ enum Verb {
     Prune(images::PruneArguments),
     Inspect(inspect::InspectArguments),
     Status(inspect::StatusArguments),
+    Daemon(daemon::DaemonArguments),
     #[command(subcommand)]
     Index(index::IndexCommand),
     /// Print a shell's completion script
@@ -216,6 +218,7 @@ impl Verb {
             Verb::Prune(arguments) => images::prune(global, &arguments).map(|()| 0),
             Verb::Inspect(arguments) => inspect::inspect(global, &arguments).map(|()| 0),
             Verb::Status(arguments) => inspect::status(global, &arguments).map(|()| 0),
+            Verb::Daemon(arguments) => daemon::run(global, &arguments).map(|()| 0),
             Verb::Index(command) => index::run(global, &command).map(|()| 0),
             Verb::Completions { shell } => {
                 let mut command = CommandLine::command();

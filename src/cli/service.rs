@@ -26,7 +26,7 @@ pub struct ProcessArguments {
 pub struct StopArguments {
     /// Take every mount down as well
     #[arg(long)]
-    unmount: bool,
+    pub unmount: bool,
 }
 
 /// Runs the mount service of a root until nothing needs it.
@@ -42,6 +42,8 @@ pub fn service(global: &GlobalOptions, arguments: &ProcessArguments) -> Result<(
         root,
         config,
         end_when_idle: true,
+        snapshotter: None,
+        unmount_at_end: false,
     })
     .map_err(because)
 }

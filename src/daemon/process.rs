@@ -11,9 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::config::Config;
 use crate::daemon::control::SOCKET;
+use crate::daemon::notify::{self, State};
 use crate::daemon::server;
 use crate::daemon::service::{Service, StartError};
 use crate::daemon::settings::Settings;
+use crate::daemon::snapshots::{self, SnapshotsError};
 use brisk_mount::Commands;
 use brisk_mount::socket::SocketDirectory;
 
@@ -34,6 +36,10 @@ pub struct Options {
     pub commands: Commands,
     /// End when nothing is mounted and nobody asks.
     pub end_when_idle: bool,
+    /// The socket of the snapshots, where containerd is served.
+    pub snapshotter: Option<PathBuf>,
+    /// Take every mount down at the end.
+    pub unmount_at_end: bool,
 }
 
 /// Why the service's process failed.
@@ -56,6 +62,9 @@ pub enum ProcessError {
     /// The service cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Snapshots cannot be served.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
     /// The runtime or its signals cannot be had.
     #[error("starting: {0}")]
     Runtime(#[source] io::Error),
@@ -142,19 +151,32 @@ async fn serve(options: Options, run: &Path) -> Result<(), ProcessError> {
     let listener = server::bind(run).map_err(on_socket)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ProcessError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ProcessError::Runtime)?;
+    let snapshots = match &options.snapshotter {
+        Some(socket) => Some(snapshots::start(&options.root, socket, &service)?),
+        None => None,
+    };
+    notify::tell(State::Ready);
     let watcher = tokio::spawn(watch(service.clone(), options.end_when_idle));
     tokio::select! {
         () = server::serve(listener, service.clone()) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    notify::tell(State::Stopping);
+    if options.unmount_at_end {
+        service.unmount_at_end();
+    }
     service.request_stop();
     watcher.abort();
     // Removed before the work is ended: a client that comes now starts the next service, which
     // waits for the lock.
     let _ = fs::remove_file(run.join(SOCKET));
+    let served = match snapshots {
+        Some(task) => task.await.unwrap_or(Ok(())),
+        None => Ok(()),
+    };
     service.finish().await;
-    Ok(())
+    Ok(served.map_err(SnapshotsError::from)?)
 }
 
 /// Looks after the service, and stops it when nothing needs it.

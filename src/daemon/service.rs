@@ -383,6 +383,11 @@ impl Service {
         self.stop.notify_waiters();
     }
 
+    /// Every mount is taken down when the service ends.
+    pub fn unmount_at_end(&self) {
+        self.unmount_at_end.store(true, Ordering::SeqCst);
+    }
+
     /// Ready when the service is to stop.
     pub async fn stopped(&self) {
         let notified = self.stop.notified();

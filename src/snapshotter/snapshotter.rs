@@ -213,7 +213,10 @@ impl Snapshotter {
         let id = self.metadata.write(|changes| {
             let record = changes.get(key)?;
             if !changes.children(key)?.is_empty() {
-                return Err(SnapshotError::state(key, "has others on it"));
+                return Err(SnapshotError::state(
+                    key,
+                    "cannot be removed: others stand on it",
+                ));
             }
             changes.delete(key, &record)?;
             Ok(record.id)

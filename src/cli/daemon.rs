@@ -8,9 +8,10 @@ use clap::Args;
 
 use crate::cli::error::{CliError, because};
 use crate::cli::global::GlobalOptions;
-use crate::cli::service::{StopArguments, absolute, commands, stop};
+use crate::cli::service::{StopArguments, absolute, commands, start_options, stop};
 use crate::daemon::config::Config;
 use crate::daemon::process::{self, ProcessError};
+use crate::daemon::settings::Settings;
 
 /// Where containerd finds the snapshotter unless told otherwise.
 const DEFAULT_SOCKET: &str = "/run/brisk/snapshotter.sock";
@@ -53,6 +54,7 @@ pub fn run(global: &GlobalOptions, arguments: &DaemonArguments) -> Result<(), Cl
             end_when_idle: false,
             snapshotter: Some(socket.clone()),
             unmount_at_end: arguments.exit_unmount,
+            settings: Settings::of_process(start_options(global)?),
         });
         attempts += 1;
         match result {

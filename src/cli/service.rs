@@ -145,7 +145,7 @@ pub fn client(global: &GlobalOptions) -> Result<Client, CliError> {
 }
 
 /// The options that the service of this root takes from this command, where it starts it.
-fn start_options(global: &GlobalOptions) -> Result<StartOptions, CliError> {
+pub fn start_options(global: &GlobalOptions) -> Result<StartOptions, CliError> {
     Ok(StartOptions {
         config: global.config.as_deref().map(absolute).transpose()?,
         log_level: global.log_level.map(|level| level.to_string()),

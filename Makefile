@@ -7,8 +7,9 @@ IMAGES ?= bench/images/out
 LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
-.PHONY: demo test build check bench conformance clean install-build install-test install-bench \
-	bench-index bench-index-8g bench-chunks bench-cold bench-warm bench-runtime
+.PHONY: demo test build check check-python check-redis bench conformance clean install-build \
+	install-test install-bench bench-index bench-index-8g bench-chunks bench-cold bench-warm \
+	bench-runtime
 
 demo: install-build build
 	$(TARGET)/brisk-demo
@@ -22,6 +23,11 @@ build: install-build
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+# Lazy starts of real images against runc on their unpacked bundles. Needs root and the network.
+check-python check-redis: check-%: build install-test $(IMAGES)/%/index.json
+	BRISK_LAYOUT=$(abspath $(IMAGES)/$*) $(CARGO) test --release --workspace --test workloads -- \
+		--ignored --nocapture --exact $*
 
 # runc's integration suite with brisk-runtime and with runc, side by side. Needs root and the network.
 conformance: install-build
@@ -48,8 +54,8 @@ bench-runtime: build install-bench
 	$(TARGET)/brisk-compare --rounds 30 runtime
 
 # The image itself needs root and the network.
-$(LAYOUT)/index.json: | install-bench
-	bench/images/mkimg.py $(dir $(LAYOUT)) $(notdir $(LAYOUT))
+%/index.json: | install-bench
+	bench/images/mkimg.py $(dir $*) $(notdir $*)
 
 install-build:
 	@scripts/install build

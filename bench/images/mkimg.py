@@ -4,7 +4,7 @@
 Layer by layer by overlayfs and chroot; each upper directory becomes one gzip layer, with
 whiteouts, an opaque directory, hard links, a fifo and foreign owners. Needs root, mmdebstrap,
 pip and the network. What is there already is not made again. Images: python, redis."""
-import os, sys, subprocess, hashlib, json, stat, tarfile, shutil, time
+import ctypes, os, sys, subprocess, hashlib, json, stat, tarfile, shutil, time
 FILES=os.path.dirname(os.path.abspath(__file__))+'/files'
 if len(sys.argv)<3: sys.exit(__doc__)
 OUT=os.path.abspath(sys.argv[1]); WORK=OUT+'/work'; L=WORK+'/layers'
@@ -26,14 +26,18 @@ IMAGES={
 }
 def sh(*a,**k): return subprocess.run(a,check=True,**k)
 def prepare(names):
+    # In a mount namespace of its own: whatever ends this program, no mount of it stays.
+    if ctypes.CDLL(None,use_errno=True).unshare(0x20000): sys.exit('mkimg.py: no mount namespace of its own: '+os.strerror(ctypes.get_errno())+' (it needs root)')
+    sh('mount','--make-rprivate','/')
     os.makedirs(L,exist_ok=True)
     base=WORK+'/base.tar'
     if not os.path.exists(base):
-        sh('mmdebstrap','--variant=minbase','bookworm',base+'.part'); os.rename(base+'.part',base)
+        sh('mmdebstrap','--format=tar','--variant=minbase','bookworm',base+'.part'); os.rename(base+'.part',base)
     wheels=WORK+'/wheels'
-    os.makedirs(wheels,exist_ok=True)
-    if 'python' in names and not os.listdir(wheels):
+    if 'python' in names and not os.path.exists(wheels+'/.ok'):
         sh('pip','download','-d',wheels,'--only-binary=:all:','--python-version','3.11','numpy','scipy','pandas','scikit-learn','matplotlib')
+        open(wheels+'/.ok','w').close()
+    os.makedirs(wheels,exist_ok=True)
 def build(chain):
     name=chain[-1]; d=f'{L}/{name}'
     if os.path.exists(d+'/.ok'): return

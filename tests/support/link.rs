@@ -30,6 +30,12 @@ impl ShapedLink {
     pub fn host(&self) -> String {
         self.link.as_ref().unwrap().address().to_string()
     }
+
+    /// Bytes that have come through it towards its clients.
+    pub fn fetched(&self) -> u64 {
+        let traffic = self.link.as_ref().unwrap().traffic();
+        traffic.down.load(std::sync::atomic::Ordering::Relaxed)
+    }
 }
 
 impl Drop for ShapedLink {

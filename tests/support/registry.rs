@@ -128,7 +128,12 @@ impl DockerRegistry {
 
     /// The same with further words for skopeo.
     pub fn push_as(&self, image: &str, repository: &str, words: &[&str]) -> String {
-        let source = format!("oci:{}:latest", images::layout(image).display());
+        self.push_layout(&images::layout(image), repository, words)
+    }
+
+    /// Pushes the image of a layout directory; gives its reference.
+    pub fn push_layout(&self, layout: &Path, repository: &str, words: &[&str]) -> String {
+        let source = format!("oci:{}:latest", layout.display());
         let reference = format!("{}/{repository}:latest", self.host());
         let mut copy = Command::new("skopeo");
         copy.args([

@@ -108,6 +108,8 @@ fn parse_one(rule: &DeviceRule) -> Result<Rule> {
             'm' => MKNOD,
             'r' => READ,
             'w' => WRITE,
+            // Not a letter of the specification; runc passes it over beside others.
+            'a' if rule.access.len() > 1 => 0,
             _ => {
                 let field = "linux.resources.devices.access";
                 return Err(Error::invalid(field, rule.access.clone()));
@@ -277,6 +279,16 @@ mod tests {
         let disk = (Kind::Block, Some(8), Some(0));
         assert!(!policy.exceptions.contains_key(&disk));
         assert_eq!(policy.exceptions[&(Kind::Block, ANY, ANY)], MKNOD);
+    }
+
+    #[test]
+    fn an_a_beside_other_letters_is_passed_over() {
+        let parsed = parse(&[rule(true, "c", 10, 1, "rwa")]).unwrap();
+        assert_eq!(parsed[0].access, READ | WRITE);
+        for access in ["a", "rx"] {
+            let words = parse(&[rule(true, "c", 10, 1, access)]).unwrap_err();
+            assert!(words.to_string().contains("devices.access"), "{words}");
+        }
     }
 
     #[test]

@@ -198,8 +198,10 @@ fn dispatch(global: &Global, mut rest: Vec<String>) -> Result<u8> {
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let name = program_name();
+    // A build sets it where it knows; callers expect the line.
+    let commit = option_env!("BRISK_COMMIT").unwrap_or("unknown");
     format!(
-        "{name} version {version}\nspec: {}\n",
+        "{name} version {version}\ncommit: {commit}\nspec: {}\n",
         crate::state::SPEC_VERSION
     )
 }

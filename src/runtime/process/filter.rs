@@ -230,3 +230,28 @@ fn comparison(argument: &Argument) -> Result<ScmpArgCompare> {
     };
     Ok(ScmpArgCompare::new(argument.index, operator, value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::filter_names;
+
+    #[test]
+    fn the_names_that_callers_are_told_are_known() {
+        for name in filter_names::ACTIONS {
+            action("defaultAction", name, None).unwrap();
+        }
+        for name in filter_names::ARCHITECTURES {
+            name.parse::<ScmpArch>().unwrap();
+        }
+        for &name in filter_names::OPERATORS {
+            comparison(&Argument {
+                op: name.to_owned(),
+                ..Argument::default()
+            })
+            .unwrap();
+        }
+        let names: Vec<String> = filter_names::FLAGS.iter().map(|&n| n.to_owned()).collect();
+        assert_ne!(flags(&names).unwrap(), 0);
+    }
+}

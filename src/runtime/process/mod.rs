@@ -3,6 +3,7 @@
 mod capabilities;
 mod environment;
 mod filter;
+pub mod filter_names;
 mod identity;
 mod label;
 mod limits;

@@ -22,7 +22,9 @@ pub type Sources = Vec<Option<OwnedFd>>;
 /// # Errors
 /// [`Error`] naming the destination.
 pub fn prepare(mounts: &[Mount], linux: &Linux, bundle: &Path) -> Result<Sources> {
-    let has_user_namespace = linux.namespace(NamespaceKind::User).is_some();
+    // An ordinary user has no more rights out here than in its own user namespace.
+    let inside = linux.namespace(NamespaceKind::User).is_some();
+    let has_user_namespace = inside && rustix::process::geteuid().is_root();
     let mut sources = Vec::with_capacity(mounts.len());
     for mount in mounts {
         let options = Options::parse(&mount.destination, &mount.options)?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 
 /// Version of the runtime specification that is implemented.
-pub const SPEC_VERSION: &str = "1.2.1";
+pub const SPEC_VERSION: &str = "1.3.0";
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

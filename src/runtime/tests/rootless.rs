@@ -166,3 +166,36 @@ fn limits_without_the_right_to_set_them_are_refused_by_name() {
         "{words}"
     );
 }
+
+#[test]
+fn the_document_for_a_user_runs_for_that_user() {
+    let container = of_user("true", json!([]));
+    let config = container.directory.path().join("config.json");
+    give_away(&container);
+    std::fs::remove_file(&config).unwrap();
+    printed(&call(&container, "", "spec --rootless"));
+    let mut spec: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let own = json!([{"containerID": 0, "hostID": 65534, "size": 1}]);
+    assert_eq!(spec["linux"]["uidMappings"], own);
+    assert_eq!(spec["linux"]["gidMappings"], own);
+    assert!(spec["linux"].get("resources").is_none(), "{spec}");
+    let kinds: Vec<&str> = spec["linux"]["namespaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|namespace| namespace["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["pid", "ipc", "uts", "mount", "user"]);
+    // Standing in for the terminal that a person has.
+    spec["process"]["terminal"] = json!(false);
+    spec["process"]["args"] = json!(["sh", "-c", "id -u; ls /sys; ls /dev/pts"]);
+    std::fs::write(&config, serde_json::to_vec(&spec).unwrap()).unwrap();
+    let text = printed(&call(&container, "", &format!("run {}", container.id)));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words[0], "0");
+    assert!(
+        words.contains(&"kernel") && words.contains(&"ptmx"),
+        "{text}"
+    );
+}

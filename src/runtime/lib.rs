@@ -5,6 +5,7 @@ mod cli;
 mod container;
 mod defence;
 mod error;
+mod fault;
 mod log;
 mod network;
 mod process;

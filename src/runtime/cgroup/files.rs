@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::spec::{HugepageLimit, Rdma};
 
 /// Depth of the cgroups below a container's that are looked at.
@@ -161,21 +162,20 @@ pub fn collect_processes(directory: &Path, found: &mut Vec<i32>, depth: u32) -> 
     Ok(())
 }
 
-/// Makes a directory; those above it that are made too are added to `above`, the deepest first.
-pub fn make(directory: &Path, above: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// Makes a directory, and those above it.
+pub fn make(directory: &Path) -> std::io::Result<()> {
+    fault::point();
     match std::fs::create_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        other => return other,
+        Err(error) if error.kind() == ErrorKind::NotFound => std::fs::create_dir_all(directory),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other,
     }
-    let missing = directory
-        .ancestors()
-        .skip(1)
-        .take_while(|path| !path.exists());
-    let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
-    std::fs::create_dir_all(directory)?;
-    above.extend(missing);
-    Ok(())
+}
+
+/// The directories above `directory` that making it would make too, the deepest first.
+pub fn missing_above(directory: &Path) -> impl Iterator<Item = &Path> {
+    let above = directory.ancestors().skip(1);
+    above.take_while(|path| !path.exists())
 }
 
 fn subdirectories(directory: &Path) -> Vec<PathBuf> {
@@ -191,6 +191,7 @@ fn subdirectories(directory: &Path) -> Vec<PathBuf> {
 /// Removes `directory` and those below it, waiting a little for one that is still busy.
 pub fn remove_tree(directory: &Path, depth: u32) {
     let deadline = Instant::now() + BUSY_LIMIT;
+    fault::point();
     loop {
         match std::fs::remove_dir(directory) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {

@@ -115,6 +115,13 @@ impl Cgroup {
         made
     }
 
+    /// Notes what of the directories above its own is not there and will go with it: before
+    /// anything is made, so that a record of it finds all.
+    pub fn note_missing(&mut self) {
+        let missing = self.directories().flat_map(files::missing_above);
+        self.above = missing.map(Path::to_owned).collect();
+    }
+
     /// Takes the process in (into the cgroup2 directory it was born, without systemd).
     ///
     /// # Errors
@@ -139,12 +146,9 @@ impl Cgroup {
     }
 
     fn make(&mut self) -> Result<()> {
-        let mut above = Vec::new();
         for directory in self.directories() {
-            files::make(directory, &mut above)
-                .doing(|| format!("make cgroup {}", directory.display()))?;
+            files::make(directory).doing(|| format!("make cgroup {}", directory.display()))?;
         }
-        self.above = above;
         for hierarchy in self
             .hierarchies
             .iter()

@@ -92,6 +92,20 @@ impl Channel {
         })
     }
 
+    /// Waits for a message of whatever kind by read(2) alone.
+    ///
+    /// # Errors
+    /// [`Error::Init`] when the other end is gone.
+    pub fn hear(&self) -> Result<()> {
+        loop {
+            match rustix::io::read(&self.socket, &mut [0; 1][..]) {
+                Ok(1) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                _ => return Err(Error::Init("the runtime ended meanwhile".to_owned())),
+            }
+        }
+    }
+
     /// Waits for one certain message.
     ///
     /// # Errors

@@ -9,13 +9,14 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags};
 use sys::clone::Child;
 
-use crate::cgroup::{Layout, RdtGroup};
+use crate::cgroup::{Cgroup, Layout, RdtGroup};
 use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
 use crate::container::id_maps;
 use crate::container::init::{Identity, Init};
 use crate::container::namespaces::{self, Born};
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::log;
 use crate::network;
 use crate::process::{Agent, Console, Filter, Sets, check_labels};
@@ -82,29 +83,40 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
         annotations: spec.annotations.clone(),
         ..State::default()
     };
+    fault::point();
     directory.save_spec(&config)?;
-    confine(&mut undo.state, linux, arguments.systemd)?;
+    fault::point();
+    confine(&directory, &mut undo.state, linux, arguments.systemd)?;
+    fault::point();
     if let Some(wanted) = &linux.intel_rdt {
         undo.state.cgroup.rdt = Some(RdtGroup::prepare(&arguments.id, wanted)?);
     }
     directory.save(&undo.state)?;
+    fault::point();
 
     let state = undo.state.clone();
     let (child, channel) = fork(&arguments, &spec, linux, identity, &directory, &state)?;
     undo.state.pid = child.pid;
     undo.child = Some(child);
+    fault::point();
     accompany(&mut undo, &spec, linux, process, &channel)?;
+    fault::point();
     if let Some(path) = &arguments.pid_file {
         write_pid_file(path, undo.state.pid)?;
     }
+    fault::point();
     directory.save(&undo.state)?;
+    fault::point();
+    // Only now is the process on record: until it hears this it ends with this one.
+    channel.send(&Message::Go)?;
+    fault::point();
     undo.keep()
 }
 
 /// Makes the cgroup and writes its limits. An ordinary user without a cgroup of its own goes
 /// without, unless there are limits; rules for devices it does not need, having no right to make
-/// one.
-fn confine(state: &mut State, linux: &Linux, systemd: bool) -> Result<()> {
+/// one. Before anything is made it is on record, for a `delete` after a crash.
+fn confine(directory: &Directory, state: &mut State, linux: &Linux, systemd: bool) -> Result<()> {
     let layout = Layout::read()?;
     let mut cgroup = if systemd {
         layout.place_unit(&linux.cgroups_path, &state.id)?
@@ -121,6 +133,12 @@ fn confine(state: &mut State, linux: &Linux, systemd: bool) -> Result<()> {
         ));
         state.shares_cgroup = true;
     }
+    if !systemd {
+        cgroup.note_missing();
+    }
+    state.cgroup = cgroup.clone();
+    directory.save(state)?;
+    fault::point();
     match cgroup.prepare(&linux.resources) {
         Err(Error::Os { action, source })
             if !rustix::process::geteuid().is_root() && is_refusal(&source) =>
@@ -129,6 +147,7 @@ fn confine(state: &mut State, linux: &Linux, systemd: bool) -> Result<()> {
                 let reason = format!("this user has no right to set limits ({action}: {source})");
                 return Err(Error::unsupported("linux.resources", reason));
             }
+            state.cgroup = Cgroup::default();
             return Ok(());
         }
         other => other?,
@@ -208,6 +227,7 @@ fn fork(
     match namespaces::fork(linux, birthplace.as_ref().map(AsFd::as_fd))? {
         Born::Parent(child) => Ok((child, ours)),
         Born::Child(joined) => {
+            fault::enter_init();
             drop(ours);
             directory.leave_lock();
             let console = arguments
@@ -265,6 +285,7 @@ fn accompany(
     undo.state
         .cgroup
         .admit(pid, &linux.resources, annotations)?;
+    fault::point();
     // A process in between has its maps already, which its child shares.
     if linux.makes(NamespaceKind::User) && !has_maps(pid) {
         id_maps::write(pid, linux)?;
@@ -274,11 +295,16 @@ fn accompany(
             .doing(|| "set process.oomScoreAdj")?;
     }
     network::move_devices(linux, pid)?;
+    fault::point();
     channel.send(&Message::Go)?;
+    fault::point();
     channel.expect(&Message::Mounted)?;
+    fault::point();
     hooks::run(&spec.hooks.prestart, &undo.state, Status::Creating)?;
     hooks::run(&spec.hooks.create_runtime, &undo.state, Status::Creating)?;
+    fault::point();
     channel.send(&Message::Go)?;
+    fault::point();
     channel.expect(&Message::Ready)
 }
 

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::container::hooks;
 use crate::container::signal::{handle, kill_all};
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::state::{Directory, State, Status};
 
 /// How long a killed first process may take to end.
@@ -43,9 +44,11 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
 /// # Errors
 /// [`Error::Os`].
 pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
+    fault::point();
     if let Ok(process) = handle(state) {
         use std::os::fd::AsFd;
         let _ = sys::signal::send(process.as_fd(), nix::libc::SIGKILL);
+        fault::point();
         if state.cgroup.is_frozen() {
             state.cgroup.thaw()?;
         }
@@ -53,12 +56,16 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
         poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref())
             .doing(|| "wait for the first process to end")?;
     }
+    fault::point();
     if !state.shares_cgroup {
         kill_all(state, nix::libc::SIGKILL)?;
     }
     let hooks = directory.spec_hooks();
+    fault::point();
     state.cgroup.remove();
+    fault::point();
     directory.remove()?;
+    fault::point();
     if let Ok(hooks) = hooks {
         // The container is gone whatever they say.
         let _ = hooks::run(&hooks.poststop, state, Status::Stopped);

@@ -15,6 +15,7 @@ use crate::container::hooks;
 use crate::container::{id_maps, namespaces};
 use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::log;
 use crate::process::{
     Agent, Console, Filter, Labels, Program, Sets, attach_terminal, become_user, change_directory,
@@ -173,7 +174,9 @@ impl Init<'_> {
     }
 
     fn prepare(&mut self) -> Result<(Program, Opened)> {
+        fault::point();
         self.channel.expect(&Message::Go)?;
+        fault::point();
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .doing(|| "become undumpable")?;
         rustix::process::setsid().doing(|| "start a session")?;
@@ -181,6 +184,7 @@ impl Init<'_> {
         let state = self.state;
         let opened = self.identity.open(state, Status::Creating)?;
         self.enter_namespaces()?;
+        fault::point();
         self.set_names()?;
         set_sysctls(self.linux)?;
         let own_mounts = self.linux.makes(NamespaceKind::Mount);
@@ -198,7 +202,9 @@ impl Init<'_> {
             }
             None => None,
         };
+        fault::point();
         self.channel.send(&Message::Mounted)?;
+        fault::point();
         self.channel.expect(&Message::Go)?;
         hooks::run_in(
             Some(&state.rootfs),
@@ -206,7 +212,9 @@ impl Init<'_> {
             state,
             Status::Created,
         )?;
+        fault::point();
         self.enter_root(&root)?;
+        fault::point();
         if let Some(terminal) = terminal {
             attach_terminal(&terminal, self.identity.process.user.uid)?;
         }
@@ -215,7 +223,12 @@ impl Init<'_> {
         }
         let program = self.identity.assume(&opened)?;
         log::debug("init: closing the pipe to signal completion");
+        fault::point();
         self.channel.send(&Message::Ready)?;
+        fault::point();
+        // The filter may be in force, which allows what waiting for `start` needs as well.
+        self.channel.hear()?;
+        fault::point();
         Ok((program, opened))
     }
 

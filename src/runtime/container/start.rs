@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::container::hooks;
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::state::{Directory, Status};
 
 /// Starts a created container and returns once its program has begun.
@@ -29,7 +30,9 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         Err(Errno::NXIO) => return Err(Error::NotRunning),
         other => other.doing(|| "open exec.fifo")?,
     };
+    fault::point();
     rustix::io::write(&fifo, b"0").doing(|| "write to exec.fifo")?;
+    fault::point();
     // The reader closes it by executing its program, or by ending.
     loop {
         match poll(&mut [PollFd::new(&fifo, PollFlags::ERR)], None) {
@@ -42,8 +45,10 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     }
     let failure = std::fs::read_to_string(directory.failure()).unwrap_or_default();
     for path in [directory.fifo(), directory.failure()] {
+        fault::point();
         std::fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
     }
+    fault::point();
     if !failure.is_empty() {
         return Err(Error::Init(failure));
     }

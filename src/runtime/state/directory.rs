@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::spec::{self, Hooks, Spec};
 use crate::state::{State, Status, is_alive};
 
@@ -147,6 +148,7 @@ impl Directory {
             let mut options = File::options();
             options.write(true).create(true).truncate(true).mode(0o600);
             options.open(&temporary)?.write_all(bytes)?;
+            fault::point();
             std::fs::rename(&temporary, self.path.join(name))
         };
         write().doing(|| format!("write {}", self.path.join(name).display()))

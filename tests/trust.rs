@@ -211,6 +211,82 @@ fn what_arrived_whole_is_decided_when_its_mount_ends() {
     assert_honest(&mount_off(&node, &forged, "anew"));
 }
 
+/// A node whose cache holds a fraction of the small image's layer.
+fn cramped_node() -> Node {
+    Node::with_config("[cache]\nbudget = \"128KiB\"\n")
+}
+
+#[test]
+fn an_honest_index_becomes_trusted_where_the_layer_has_no_room() {
+    let registry = DockerRegistry::start();
+    let image = SmallImage::new("cramped");
+    let reference = image.push(&registry, "cramped/honest");
+    let other = image.push(&registry, "cramped/other");
+    Node::new().brisk(&["index", "push", &reference]);
+
+    let node = cramped_node();
+    let off = mount_off(&node, &reference, "off");
+    assert_honest(&off);
+    assert_eq!(trust(&node), "unclosed");
+    node.brisk(&["umount", off.to_str().unwrap()]);
+    let directory = node.mount(&["--background", "full", &reference], "mounted");
+    until("the layer to be closed in passing", LIMIT, || {
+        trust(&node) == "trusted"
+    });
+    assert_honest(&directory);
+    let closed = layer(&node, &other);
+    assert_eq!(index(&closed), ("local", "trusted"));
+    let present = closed["bytes_present"].as_u64().unwrap();
+    assert!(present <= 128 << 10, "{closed}");
+}
+
+#[test]
+fn a_forged_index_is_poisoned_where_the_layer_has_no_room() {
+    let registry = DockerRegistry::start();
+    let image = SmallImage::new("cramped forgery");
+    let reference = image.push(&registry, "cramped/forged");
+    image.attach(&reference, &image.forged_index(), |_| {});
+
+    let node = cramped_node();
+    let directory = node.mount(&["--background", "full", &reference], "mounted");
+    until("the index to be poisoned in passing", LIMIT, || {
+        trust(&node) == "poisoned"
+    });
+    let error = victim(&directory).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::libc::EIO), "{error}");
+    let (anew, said) = mount_aloud(&node, &reference, "anew");
+    assert_honest(&anew);
+    let identity = index_format::Index::open(image.forged_index())
+        .unwrap()
+        .digest();
+    assert!(said.contains("contradict"), "{said}");
+    assert!(said.contains(&identity.to_string()), "{said}");
+    assert_eq!(index(&layer(&node, &reference)), ("built", "trusted"));
+}
+
+#[test]
+fn what_arrived_whole_before_the_service_was_killed_is_decided_by_the_next_one() {
+    let registry = DockerRegistry::start();
+    let image = SmallImage::new("killed");
+    let honest = image.push(&registry, "killed/honest");
+    Node::new().brisk(&["index", "push", &honest]);
+    let forged = image.push(&registry, "killed/forged");
+    image.attach(&forged, &image.forged_index(), |_| {});
+
+    for (reference, decision) in [(&honest, "trusted"), (&forged, "poisoned")] {
+        let node = Node::new();
+        let directory = mount_off(&node, reference, "mounted");
+        victim(&directory).unwrap();
+        assert_eq!(trust(&node), "unclosed");
+        let service = nix::unistd::Pid::from_raw(node.service());
+        nix::sys::signal::kill(service, nix::sys::signal::Signal::SIGKILL).unwrap();
+        until("the next service to decide", LIMIT, || {
+            trust(&node) == decision
+        });
+        assert_eq!(victim(&directory).is_ok(), decision == "trusted");
+    }
+}
+
 #[test]
 fn a_forged_index_is_poisoned_by_a_pull() {
     let registry = DockerRegistry::start();

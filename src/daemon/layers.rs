@@ -41,10 +41,13 @@ pub struct OpenLayers {
 
 impl OpenLayers {
     /// Compares the layers that have arrived whole, however that came about, with their diff
-    /// IDs: what nobody fetches for any more would else stay undecided. Blocks.
+    /// IDs: what nobody fetches for any more would else stay undecided. What an unclean stop has
+    /// made doubtful is verified on the way. Fetches nothing; blocks.
     pub fn close_complete(&self) {
         for layer in &self.layers {
-            let is_open = layer.closing() == Closing::Unclosed && layer.file().is_complete();
+            let file = layer.file();
+            let is_whole = file.present_bytes() == file.stream_size();
+            let is_open = layer.closing() == Closing::Unclosed && is_whole;
             if !is_open || layer.index().features().is_toc_layout() {
                 continue;
             }
@@ -148,7 +151,7 @@ impl LayerBook {
                 Scope::Trusted => Closing::Closed,
                 Scope::Untrusted { .. } => Closing::Unclosed,
             },
-            on_closing: self.promotion.hook(key.clone()),
+            owner: self.promotion.owner(key.clone()),
             index,
             blob,
         })
@@ -218,6 +221,13 @@ impl LayerBook {
             Background::UntilReady => BackgroundMode::UntilReady,
             Background::Off => BackgroundMode::Off,
         };
+        if mode == BackgroundMode::Off {
+            // What came whole before, and was not decided when the service was killed.
+            let layers = layers.clone();
+            self.resources
+                .runtime()
+                .spawn_blocking(move || layers.close_complete());
+        }
         let fetch = BackgroundFetch::start(layers.layers.clone(), mode, &self.resources);
         *layers
             .fetching
@@ -348,9 +358,11 @@ impl LayerBook {
 /// Names the layers of an image that cannot be completed, since what arrives is not what their
 /// indexes say.
 fn contradiction(reference: &str, layers: &[Arc<Layer>]) -> Failure {
+    let poisoned = |layer: &Arc<Layer>| layer.closing() == Closing::Poisoned;
+    let is_decided = layers.iter().any(poisoned);
     let named: Vec<String> = layers
         .iter()
-        .filter(|layer| !layer.file().is_complete() || layer.closing() == Closing::Poisoned)
+        .filter(|layer| poisoned(layer) || !is_decided && !layer.file().is_complete())
         .map(|layer| layer.index().layer_digest().to_string())
         .collect();
     Failure {

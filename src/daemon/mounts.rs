@@ -109,9 +109,12 @@ impl MountBook {
             hint: None,
         })?;
         let layers = self.layers.open(&image)?;
-        if image.background == Background::Full {
-            self.layers.start_background(&layers, image.background);
-        }
+        // What was to end when the workload is ready has ended: it was long ago.
+        let background = match image.background {
+            Background::Full => Background::Full,
+            Background::UntilReady | Background::Off => Background::Off,
+        };
+        self.layers.start_background(&layers, background);
         self.serve(mount, image, merged, layers, true)
     }
 

@@ -1,16 +1,13 @@
 //! What follows when a layer has been compared with its diff ID: its index becomes everyone's,
 //! or nobody's.
 
-use std::io::{self, Read};
-
 use brisk_cache::{Cache, LayerKey, Scope};
 use brisk_image::index_store::IndexStore;
 use brisk_image::store::ImageStore;
-use brisk_indexer::closing::verify_tree;
-use brisk_layer::{Closing, Layer, OnClosing};
-
-/// Bytes of the local copy read at a time.
-const STEP: u64 = 1 << 20;
+use brisk_indexer::closing;
+use brisk_indexer::tar::TarLimits;
+use brisk_layer::{Closing, Comparison, Layer, LayerOwner};
+use index_format::{Digest, Index};
 
 /// The stores that a decision changes.
 #[derive(Clone)]
@@ -30,41 +27,26 @@ impl Promotion {
         }
     }
 
-    /// What a layer under that key calls when it is decided.
-    pub fn hook(&self, key: LayerKey) -> OnClosing {
-        let promotion = self.clone();
-        Box::new(move |layer, closing| match closing {
-            Closing::Closed => promotion.closed(&key, layer),
-            Closing::Poisoned => promotion.poisoned(&key, layer),
-            Closing::Unclosed => {}
+    /// The owner of a layer under that key.
+    pub fn owner(&self, key: LayerKey) -> Box<dyn LayerOwner> {
+        Box::new(Owner {
+            promotion: self.clone(),
+            key,
         })
     }
 
-    /// The stream has the diff ID; the tree must be that of the stream as well.
-    fn closed(&self, key: &LayerKey, layer: &Layer) {
+    fn closed(&self, key: &LayerKey) {
         if key.scope == Scope::Trusted {
             return;
         }
-        match verify_tree(layer.index(), LocalStream { layer, position: 0 }) {
-            Ok(closed) if closed.is_closed() => {
-                let promoted = self
-                    .cache
-                    .promote(key)
-                    .map_err(|e| e.to_string())
-                    .and_then(|_| self.indexes.promote(key).map_err(|e| e.to_string()))
-                    .and_then(|()| self.images.promote(key).map_err(|e| e.to_string()));
-                if let Err(error) = promoted {
-                    tracing::warn!(layer = %key.layer, error, "a closed layer stays unpromoted");
-                }
-            }
-            Ok(closed) => {
-                for difference in &closed.differences {
-                    tracing::error!(layer = %key.layer, "{difference}");
-                }
-                layer.poison();
-            }
-            // Evicted meanwhile, or the disk failed: it stays as it was.
-            Err(error) => tracing::warn!(layer = %key.layer, %error, "a layer cannot be closed"),
+        let promoted = self
+            .cache
+            .promote(key)
+            .map_err(|e| e.to_string())
+            .and_then(|_| self.indexes.promote(key).map_err(|e| e.to_string()))
+            .and_then(|()| self.images.promote(key).map_err(|e| e.to_string()));
+        if let Err(error) = promoted {
+            tracing::warn!(layer = %key.layer, error, "a closed layer stays unpromoted");
         }
     }
 
@@ -86,26 +68,46 @@ impl Promotion {
     }
 }
 
-/// The local copy of a complete layer as a reader.
-struct LocalStream<'a> {
-    layer: &'a Layer,
-    position: u64,
+/// A layer's key with the stores that its decision changes.
+struct Owner {
+    promotion: Promotion,
+    key: LayerKey,
 }
 
-impl Read for LocalStream<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let file = self.layer.file();
-        let wanted = (buffer.len() as u64).min(STEP);
-        let end = (self.position + wanted).min(file.stream_size());
-        if end == self.position {
-            return Ok(0);
+impl LayerOwner for Owner {
+    fn compare(&self, index: &Index) -> Result<Box<dyn Comparison>, String> {
+        let closing = closing::Closing::start(index, TarLimits::default());
+        Ok(Box::new(TreeComparison {
+            layer: self.key.layer,
+            closing: closing.map_err(|error| error.to_string())?,
+        }))
+    }
+
+    fn decided(&self, layer: &Layer, closing: Closing) {
+        match closing {
+            Closing::Closed => self.promotion.closed(&self.key),
+            Closing::Poisoned => self.promotion.poisoned(&self.key, layer),
+            Closing::Unclosed => {}
         }
-        let pinned = file
-            .pin(self.position..end)
-            .ok_or_else(|| io::Error::other("a part of the layer is not here any more"))?;
-        let length = (end - self.position) as usize;
-        pinned.read_at(self.position, &mut buffer[..length])?;
-        self.position = end;
-        Ok(length)
+    }
+}
+
+/// The tree that an index shows, held against the layer's tar.
+struct TreeComparison {
+    layer: Digest,
+    closing: closing::Closing,
+}
+
+impl Comparison for TreeComparison {
+    fn push(&mut self, stream: &[u8]) -> Result<(), String> {
+        self.closing.push(stream).map_err(|error| error.to_string())
+    }
+
+    fn finish(self: Box<Self>) -> Result<bool, String> {
+        let closed = self.closing.finish().map_err(|error| error.to_string())?;
+        for difference in &closed.differences {
+            tracing::error!(layer = %self.layer, "{difference}");
+        }
+        Ok(closed.is_closed())
     }
 }

@@ -22,9 +22,9 @@ const MAX_DOWNLOADING: usize = 3;
 const STREAMED: u32 = u32::MAX;
 
 /// The pause after a failed request doubles from this ...
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// ... up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How much of an image is fetched without being asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,7 +61,8 @@ pub struct BackgroundFetch {
 
 impl BackgroundFetch {
     /// Starts fetching what is missing of these layers, in order. A layer that is complete is
-    /// closed: compared with its diff ID.
+    /// closed: compared with its diff ID and its index. With `Full`, those that cannot be
+    /// completed are closed last, by letting their bytes pass once more.
     pub fn start(
         layers: Vec<Arc<Layer>>,
         mode: BackgroundMode,
@@ -71,7 +72,7 @@ impl BackgroundFetch {
         let task = match mode {
             BackgroundMode::Off => None,
             BackgroundMode::Full | BackgroundMode::UntilReady => {
-                let fetcher = Fetcher::new(layers, stopped);
+                let fetcher = Fetcher::new(layers, mode, stopped);
                 Some(resources.runtime.spawn(fetcher.run()))
             }
         };
@@ -114,6 +115,7 @@ struct Report {
 
 struct Fetcher {
     layers: Vec<Arc<Layer>>,
+    mode: BackgroundMode,
     stopped: watch::Receiver<bool>,
     running: JoinSet<Report>,
     /// Places for runs whose bytes have not all arrived.
@@ -130,9 +132,14 @@ struct Fetcher {
 }
 
 impl Fetcher {
-    fn new(layers: Vec<Arc<Layer>>, stopped: watch::Receiver<bool>) -> Fetcher {
+    fn new(
+        layers: Vec<Arc<Layer>>,
+        mode: BackgroundMode,
+        stopped: watch::Receiver<bool>,
+    ) -> Fetcher {
         Fetcher {
             layers,
+            mode,
             stopped,
             running: JoinSet::new(),
             downloading: Arc::new(Semaphore::new(MAX_DOWNLOADING)),
@@ -147,13 +154,31 @@ impl Fetcher {
     async fn run(mut self) -> BackgroundOutcome {
         let mut stopped = self.stopped.clone();
         let outcome = tokio::select! {
-            outcome = self.run_passes() => outcome,
+            outcome = self.fetch_and_close() => outcome,
             // An error means that the owner is gone.
             _ = stopped.wait_for(|stopped| *stopped) => BackgroundOutcome::Stopped,
         };
         // Requests on their way are answered and kept.
         self.running.detach_all();
         outcome
+    }
+
+    /// Fetches what the cache takes, then closes what has not arrived whole. Where fetching was
+    /// to be short, it is.
+    async fn fetch_and_close(&mut self) -> BackgroundOutcome {
+        let outcome = self.run_passes().await;
+        while self.settle_one().await {}
+        if outcome != BackgroundOutcome::Complete {
+            self.close_complete().await;
+        }
+        if self.mode == BackgroundMode::Full {
+            self.close_in_passing().await;
+        }
+        let poisoned = |layer: &Arc<Layer>| layer.closing() == Closing::Poisoned;
+        match self.layers.iter().any(poisoned) {
+            true => BackgroundOutcome::Corrupt,
+            false => outcome,
+        }
     }
 
     /// Goes over all layers until nothing is missing. More than one pass is needed where
@@ -176,10 +201,7 @@ impl Fetcher {
             let poisoned = |layer: &Arc<Layer>| layer.closing() == Closing::Poisoned;
             let done = |layer: &Arc<Layer>| layer.file().is_complete() || poisoned(layer);
             if self.layers.iter().all(done) {
-                return match self.layers.iter().any(poisoned) {
-                    true => BackgroundOutcome::Corrupt,
-                    false => BackgroundOutcome::Complete,
-                };
+                return BackgroundOutcome::Complete;
             }
             if asked == 0 && !self.corrupt.is_empty() {
                 return BackgroundOutcome::Corrupt;
@@ -367,11 +389,7 @@ impl Fetcher {
 
     /// Closes the layers that are complete now.
     async fn close_complete(&self) {
-        for layer in &self.layers {
-            let open = layer.closing() == Closing::Unclosed && layer.file().is_complete();
-            if !open || layer.index().features().is_toc_layout() {
-                continue;
-            }
+        for layer in self.undecided().filter(|layer| layer.file().is_complete()) {
             let (digest, layer) = (layer.digest(), layer.clone());
             let closed = tokio::task::spawn_blocking(move || layer.close()).await;
             match closed {
@@ -380,5 +398,23 @@ impl Fetcher {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Closes the others.
+    async fn close_in_passing(&self) {
+        for layer in self.undecided().filter(|layer| !layer.file().is_complete()) {
+            let digest = layer.digest();
+            match layer.close_in_passing().await {
+                Ok(closing) => tracing::info!(layer = %digest, ?closing, "compared in passing"),
+                Err(error) => tracing::warn!(%error, "not closed"),
+            }
+        }
+    }
+
+    /// Layers that are not closed and can be.
+    fn undecided(&self) -> impl Iterator<Item = &Arc<Layer>> {
+        self.layers.iter().filter(|layer| {
+            layer.closing() == Closing::Unclosed && !layer.index().features().is_toc_layout()
+        })
     }
 }

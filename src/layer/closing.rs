@@ -1,13 +1,14 @@
-//! Closing the loop: comparing a complete layer with the diff ID that the image binds.
+//! Closing the loop: comparing a complete layer with the diff ID that the image binds, and with
+//! what its index says.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use index_format::Digest;
-use sha2::{Digest as _, Sha256};
 
-use super::{Layer, ReadError};
+use super::comparison::StreamComparison;
+use super::{Layer, LayerOwner, ReadError};
 
 /// Bytes read at a time.
 const STEP: u64 = 1 << 20;
@@ -22,11 +23,6 @@ pub enum Closing {
     /// Its stream has another digest: the index describes something else. Reads fail.
     Poisoned,
 }
-
-/// Called when a layer's state is decided, before anybody sees it: the owner promotes what the
-/// index verified, or discards it. An owner that finds more wrong while it promotes calls
-/// [`Layer::poison`], and is called again. Runs on a blocking thread.
-pub type OnClosing = Box<dyn Fn(&Layer, Closing) + Send + Sync>;
 
 /// Why a layer could not be closed now.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +47,36 @@ pub enum CloseError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The stream is no tar that the index could be compared with.
+    #[error("the index of layer {layer} cannot be compared with it: {reason}")]
+    NotComparable {
+        /// The layer.
+        layer: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// What arrives is not the layer, however often it is fetched.
+    #[error("what arrives of layer {layer} has another digest")]
+    Corrupt {
+        /// The layer.
+        layer: Digest,
+    },
+    /// The service is stopping.
+    #[error("the comparison of layer {layer} was stopped")]
+    Stopping {
+        /// The layer.
+        layer: Digest,
+    },
 }
 
-/// The state, and the hook that hears of its change.
+/// The state, and the owner that hears of its change.
 pub(super) struct ClosingState {
     state: AtomicU8,
     /// Only one thread closes; the others wait and see its result.
     closing: Mutex<()>,
-    hook: OnClosing,
+    /// Only one pass at a time.
+    passing: tokio::sync::Mutex<()>,
+    owner: Box<dyn LayerOwner>,
 }
 
 impl std::fmt::Debug for ClosingState {
@@ -68,13 +86,22 @@ impl std::fmt::Debug for ClosingState {
 }
 
 impl ClosingState {
-    pub(super) fn new(initial: Closing, hook: OnClosing) -> ClosingState {
+    pub(super) fn new(initial: Closing, owner: Box<dyn LayerOwner>) -> ClosingState {
         let state = AtomicU8::new(initial as u8);
         ClosingState {
             state,
-            closing: Mutex::new(()),
-            hook,
+            closing: Mutex::default(),
+            passing: tokio::sync::Mutex::default(),
+            owner,
         }
+    }
+
+    pub(super) fn owner(&self) -> &dyn LayerOwner {
+        &*self.owner
+    }
+
+    pub(super) fn passing(&self) -> &tokio::sync::Mutex<()> {
+        &self.passing
     }
 
     pub(super) fn get(&self) -> Closing {
@@ -107,7 +134,7 @@ impl Layer {
         self.decide(Closing::Poisoned);
     }
 
-    /// Reads the whole local copy and compares it with the diff ID. Blocks for as long as that
+    /// Reads the whole local copy and compares it with the diff ID and the index. Blocks for as long as that
     /// takes; does nothing when the state is decided already.
     ///
     /// # Errors
@@ -122,15 +149,19 @@ impl Layer {
         if self.index().features().is_toc_layout() {
             return Err(CloseError::NotATar { layer });
         }
-        let found = self.stream_digest()?;
-        let expected = self.expected_diff_id();
-        if found == expected {
-            self.decide(Closing::Closed);
-            return Ok(state.get());
+        let found = self.compare_local()?;
+        self.decide(found);
+        Ok(state.get())
+    }
+
+    /// Carries out what a comparison has found, unless it is decided already. Blocks.
+    pub(super) fn settle(&self, found: Closing) -> Closing {
+        let state = self.closing_state();
+        let _one_at_a_time = state.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.get() == Closing::Unclosed {
+            self.decide(found);
         }
-        tracing::error!(%layer, %expected, %found, "the layer is not what its index says");
-        self.decide(Closing::Poisoned);
-        Ok(Closing::Poisoned)
+        state.get()
     }
 
     /// The owner's stores change first: whoever sees a layer poisoned can rely on its index not
@@ -140,10 +171,10 @@ impl Layer {
         if state.get() == closing {
             return;
         }
-        (state.hook)(self, closing);
+        state.owner.decided(self, closing);
         match closing {
             Closing::Poisoned => state.state.store(closing as u8, Ordering::Release),
-            // The owner may have poisoned it meanwhile.
+            // It may have been poisoned meanwhile.
             Closing::Closed | Closing::Unclosed => {
                 let unclosed = Closing::Unclosed as u8;
                 let order = (Ordering::AcqRel, Ordering::Acquire);
@@ -154,10 +185,10 @@ impl Layer {
         }
     }
 
-    /// The digest of the complete local stream.
-    fn stream_digest(&self) -> Result<Digest, CloseError> {
+    /// Compares the complete local stream.
+    fn compare_local(&self) -> Result<Closing, CloseError> {
         let size = self.index().stream_size();
-        let mut hasher = Sha256::new();
+        let mut comparison = StreamComparison::start(self);
         let mut buffer = vec![0; STEP.min(size) as usize];
         let mut at = 0;
         while at < size {
@@ -173,10 +204,10 @@ impl Layer {
                 layer: self.digest(),
                 source,
             })?;
-            hasher.update(&*bytes);
+            comparison.push(bytes);
             pinned.drop_pages();
             at = end;
         }
-        Ok(Digest::from_bytes(hasher.finalize().into()))
+        comparison.finish(self.digest())
     }
 }

@@ -15,6 +15,7 @@ mod answer;
 mod background;
 mod checkpoints;
 mod closing;
+mod comparison;
 mod content;
 mod counters;
 mod decode;
@@ -26,6 +27,7 @@ mod gate;
 mod local;
 mod missing;
 mod pace;
+mod passing;
 mod plan;
 mod policy;
 mod read;
@@ -40,7 +42,8 @@ pub use background::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
 pub use checkpoints::{
     CheckpointError, CheckpointSource, Checkpoints, FetchedCheckpoints, IndexCheckpoints,
 };
-pub use closing::{CloseError, Closing, OnClosing};
+pub use closing::{CloseError, Closing};
+pub use comparison::{Comparison, LayerOwner};
 pub use content::{ImageContent, MAX_WAITING_READS};
 pub use counters::{Cause, Counters};
 pub use error::ReadError;

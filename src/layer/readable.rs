@@ -14,7 +14,7 @@ use super::flight::Flights;
 use super::sequence::Sequence;
 use super::stream::Passages;
 use super::{
-    CheckpointError, CheckpointSource, Closing, Counters, FetchGate, OnClosing, Policy, ReadError,
+    CheckpointError, CheckpointSource, Closing, Counters, FetchGate, LayerOwner, Policy, ReadError,
     Resources, Scratch,
 };
 
@@ -38,8 +38,8 @@ pub struct LayerParts {
     pub diff_id: Digest,
     /// Whether the layer was closed before: `Unclosed` unless the owner knows better.
     pub closing: Closing,
-    /// Hears when closing is decided.
-    pub on_closing: OnClosing,
+    /// Compares, and hears when closing is decided.
+    pub owner: Box<dyn LayerOwner>,
 }
 
 /// One layer: reads of its stream are answered from the cache, or fetched, verified and kept.
@@ -101,7 +101,7 @@ impl Layer {
             resources: parts.resources,
             policy: parts.policy,
             diff_id: parts.diff_id,
-            closing: ClosingState::new(parts.closing, parts.on_closing),
+            closing: ClosingState::new(parts.closing, parts.owner),
             flights: Arc::default(),
             sequence: Sequence::default(),
             passages: Mutex::default(),

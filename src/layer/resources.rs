@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::passing::PassedLayers;
 use super::{Counters, Scratch};
 
 /// Shared by all layers of a service: where tasks run, memory for what the disk cannot hold,
@@ -17,6 +18,8 @@ pub struct Resources {
     /// Permits for decoding that nobody waits for: one processor stays free for readers where
     /// there are several.
     pub(super) idle_decoders: Semaphore,
+    /// Layers whose bytes have all passed without being kept.
+    pub(super) passed: PassedLayers,
     counters: Counters,
     next_layer: AtomicU64,
 }
@@ -29,9 +32,15 @@ impl Resources {
             runtime,
             scratch: Scratch::default(),
             idle_decoders: Semaphore::new(processors.saturating_sub(1).max(1)),
+            passed: PassedLayers::default(),
             counters: Counters::default(),
             next_layer: AtomicU64::new(0),
         })
+    }
+
+    /// Where the layers' tasks run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The counters of all layers together.

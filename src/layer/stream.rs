@@ -402,7 +402,10 @@ impl Layer {
     }
 
     /// The blob from a byte on, in requests of about the size that the link likes.
-    fn requests_from(&self, start: u64) -> impl Iterator<Item = Range<u64>> + Send + use<> {
+    pub(super) fn requests_from(
+        &self,
+        start: u64,
+    ) -> impl Iterator<Item = Range<u64>> + Send + use<> {
         let end = self.index().compressed_size();
         let size = self.gate().request_bytes().max(MIN_REQUEST);
         (0..end.saturating_sub(start).div_ceil(size)).map(move |number| {

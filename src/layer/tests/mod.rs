@@ -6,6 +6,7 @@ mod content;
 mod damage;
 mod faults;
 mod neighbours;
+mod passing;
 mod reads;
 mod recovery;
 mod room;
@@ -21,7 +22,10 @@ use index_format::write::{LayerParts as IndexParts, write};
 use index_format::{Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tree};
 use tokio::runtime::Handle;
 
-use super::{Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, Resources};
+use super::{
+    Closing, Comparison, FetchGate, IndexCheckpoints, Layer, LayerOwner, LayerParts, OnOutage,
+    Policy, Resources,
+};
 use brisk_blob::faulty::FaultyBlob;
 use brisk_cache::{Budget, Cache, LayerKey};
 use brisk_codec::{self, ScanOptions};
@@ -84,8 +88,17 @@ fn scan(compression: Compression, blob: &[u8], chunk_size: u64) -> brisk_codec::
 }
 
 fn fixture(compression: Compression, stream: Vec<u8>) -> Fixture {
+    forged(compression, stream, |_| {})
+}
+
+/// A layer whose index says something else of its chunks.
+fn forged(
+    compression: Compression,
+    stream: Vec<u8>,
+    forge: impl FnOnce(&mut Vec<NewChunk>),
+) -> Fixture {
     let blob = compress(compression, &stream);
-    let fixture = fixture_of(compression, stream, blob, CHUNK_SIZE);
+    let fixture = forged_of(compression, stream, blob, CHUNK_SIZE, forge);
     let count = fixture.index.chunk_count();
     assert!(count > 4, "{count} chunks");
     fixture
@@ -98,8 +111,18 @@ fn fixture_of(
     blob: Vec<u8>,
     chunk_size: u64,
 ) -> Fixture {
+    forged_of(compression, stream, blob, chunk_size, |_| {})
+}
+
+fn forged_of(
+    compression: Compression,
+    stream: Vec<u8>,
+    blob: Vec<u8>,
+    chunk_size: u64,
+    forge: impl FnOnce(&mut Vec<NewChunk>),
+) -> Fixture {
     let scan = scan(compression, &blob, chunk_size);
-    let chunks: Vec<NewChunk> = scan
+    let mut chunks: Vec<NewChunk> = scan
         .chunks
         .iter()
         .map(|chunk| NewChunk {
@@ -111,6 +134,7 @@ fn fixture_of(
             checkpoint: chunk.checkpoint.clone(),
         })
         .collect();
+    forge(&mut chunks);
     let leaves: Vec<Digest> = stream.chunks(LEAF_SIZE as usize).map(Digest::of).collect();
     let index_bytes = write(&IndexParts {
         layer_digest: Digest::of(&blob),
@@ -214,6 +238,34 @@ impl World {
     }
 }
 
+/// Hears of decisions; what it says of the comparison is given.
+struct Listener {
+    heard: Arc<Mutex<Vec<Closing>>>,
+    answer: Result<bool, String>,
+}
+
+impl LayerOwner for Listener {
+    fn compare(&self, _: &Index) -> Result<Box<dyn Comparison>, String> {
+        Ok(Box::new(Verdict(self.answer.clone())))
+    }
+
+    fn decided(&self, _: &Layer, closing: Closing) {
+        self.heard.lock().unwrap().push(closing);
+    }
+}
+
+struct Verdict(Result<bool, String>);
+
+impl Comparison for Verdict {
+    fn push(&mut self, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<bool, String> {
+        self.0
+    }
+}
+
 fn layer(
     fixture: &Fixture,
     cache: &Cache,
@@ -235,7 +287,10 @@ fn layer(
         policy,
         diff_id,
         closing: Closing::Unclosed,
-        on_closing: Box::new(move |_, closing| heard.lock().unwrap().push(closing)),
+        owner: Box::new(Listener {
+            heard,
+            answer: Ok(true),
+        }),
     })
     .unwrap()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use index_format::{Index, LEAF_SIZE, Limits, SectionId, wire};
 use tokio::runtime::Handle;
 
-use super::{World, crash_copy, gzip, layer, policy};
+use super::{Listener, World, crash_copy, gzip, layer, policy};
 use crate::{Closing, FetchGate, FetchedCheckpoints, Layer, LayerParts, Resources};
 use brisk_blob::faulty::{Fault, FaultyBlob};
 use brisk_cache::{Budget, Cache, LayerKey};
@@ -90,7 +90,10 @@ fn remote(world: &World, directory: &std::path::Path) -> Remote {
         policy: policy(),
         diff_id: index.diff_id(),
         closing: Closing::Unclosed,
-        on_closing: Box::new(|_, _| {}),
+        owner: Box::new(Listener {
+            heard: Arc::default(),
+            answer: Ok(true),
+        }),
         index,
     });
     Remote {

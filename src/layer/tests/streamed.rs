@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use index_format::write::{LayerParts as IndexParts, write};
 use index_format::{Compression, Digest, Features, FormatError, Index, LEAF_SIZE, NewChunk, Tree};
 
-use super::{Dice, Fixture, World, compress, fixture, policy, scan, stream};
+use super::{Dice, Fixture, Listener, World, compress, fixture, policy, scan, stream};
 use crate::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointError, CheckpointSource,
     Checkpoints, Closing, FetchGate, Layer, LayerParts, ReadError,
@@ -44,14 +44,17 @@ fn without_checkpoints(world: &mut World) -> Arc<Damaged> {
         policy: policy(),
         diff_id: Digest::of(&world.fixture.stream),
         closing: Closing::Unclosed,
-        on_closing: Box::new(move |_, closing| heard.lock().unwrap().push(closing)),
+        owner: Box::new(Listener {
+            heard,
+            answer: Ok(true),
+        }),
     })
     .unwrap();
     damaged
 }
 
 /// A layer with free chunks only, of which there is one.
-fn stream_only(compression: Compression, length: usize) -> Fixture {
+pub(super) fn stream_only(compression: Compression, length: usize) -> Fixture {
     let part = stream(1_000_000, 3);
     let mut content = Vec::with_capacity(length);
     while content.len() < length {

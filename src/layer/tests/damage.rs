@@ -6,7 +6,7 @@ use std::sync::Arc;
 use index_format::{Compression, Digest};
 use tokio::runtime::Handle;
 
-use super::{Dice, Fixture, fixture_of, policy, stream};
+use super::{Dice, Fixture, Listener, fixture_of, policy, stream};
 use crate::{
     Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, ReadError, Resources,
 };
@@ -52,7 +52,10 @@ impl Lab {
             },
             diff_id: Digest::of(&self.fixture.stream),
             closing: Closing::Unclosed,
-            on_closing: Box::new(|_, _| {}),
+            owner: Box::new(Listener {
+                heard: Arc::default(),
+                answer: Ok(true),
+            }),
         })
         .unwrap()
     }

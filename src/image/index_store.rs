@@ -10,10 +10,14 @@
 //!
 //! A file here was validated before it was written, and is never changed, only replaced.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use index_format::{Digest, Index, SectionId};
+use index_format::{Digest, Index, IndexKind, SectionId};
 use sys::map::MappedFile;
 
 use crate::error::{ImageError, on_file};
@@ -23,32 +27,38 @@ use brisk_cache::{LayerKey, Scope};
 #[derive(Clone, Debug)]
 pub struct IndexStore {
     directory: PathBuf,
+    sound: Arc<Mutex<HashMap<PathBuf, Stamp>>>,
 }
+
+/// Which file of a name was found sound: device, inode, size, and its times of modification and
+/// of change in seconds and nanoseconds.
+type Stamp = [i64; 7];
 
 impl IndexStore {
     /// The store below `root`; its directories are created as they are needed.
     pub fn new(root: &Path) -> Self {
         IndexStore {
             directory: root.join("indexes"),
+            sound: Arc::default(),
         }
     }
 
-    /// The index of a layer in that scope, if it is there and can be read.
+    /// The index of a layer in that scope, if it is there and can be used.
     ///
-    /// One that cannot (a version that this program does not know) counts as absent: it is named
-    /// in the log and the next source is asked.
+    /// One that cannot (damaged, of a version that this program does not know, of another layer)
+    /// counts as absent: it is named in the log and the next source is asked.
     pub fn load(&self, key: &LayerKey) -> Option<Index> {
-        self.open(&self.path(key))
+        let path = self.path(key);
+        told(&path, self.examine_layer(key, &path))
     }
 
     /// Why the index of a layer that is on disk cannot be used; none where there is no file, or a
     /// sound one.
     pub fn problem(&self, key: &LayerKey) -> Option<String> {
         let path = self.path(key);
-        let map = MappedFile::open(&path).ok()?;
-        let error = Index::open(map).err()?;
+        let why = self.examine_layer(key, &path).err()?;
         Some(format!(
-            "the local index {} cannot be used: {error}",
+            "the local index {} cannot be used: {why}",
             path.display()
         ))
     }
@@ -147,20 +157,45 @@ impl IndexStore {
             }
             if !stems.contains(&stem) && !merged.contains(&stem) {
                 remove(&file)?;
+                let mut sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+                sound.remove(&file);
             }
         }
         Ok(())
     }
 
     fn open(&self, path: &Path) -> Option<Index> {
-        let map = MappedFile::open(path).ok()?;
-        match Index::open(map) {
-            Ok(index) => Some(index),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "index cannot be used");
-                None
-            }
+        told(path, self.examine(path))
+    }
+
+    /// The index of that layer in a file; none where there is no file, else what is wrong.
+    fn examine_layer(&self, key: &LayerKey, path: &Path) -> Result<Option<Index>, String> {
+        let Some(index) = self.examine(path)? else {
+            return Ok(None);
+        };
+        match (index.kind(), index.layer_digest()) {
+            (IndexKind::Layer, layer) if layer == key.layer => Ok(Some(index)),
+            (IndexKind::Layer, layer) => Err(format!("it is of layer {layer}")),
+            _ => Err("it is not the index of a layer".to_owned()),
         }
+    }
+
+    /// The index in a file, checked byte by byte when this process sees the file for the first
+    /// time; none where there is no file, else what is wrong.
+    fn examine(&self, path: &Path) -> Result<Option<Index>, String> {
+        let (stamp, map) = match stamp(path).and_then(|s| Ok((s, MappedFile::open(path)?))) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        let index = Index::open(map).map_err(|error| error.to_string())?;
+        let sound = || self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = sound().get(path) == Some(&stamp);
+        if !is_known {
+            index.validate().map_err(|error| error.to_string())?;
+            sound().insert(path.to_path_buf(), stamp);
+        }
+        Ok(Some(index))
     }
 
     fn stem(&self, key: &LayerKey) -> PathBuf {
@@ -174,7 +209,8 @@ impl IndexStore {
         directory.join(key.layer.hex())
     }
 
-    fn path(&self, key: &LayerKey) -> PathBuf {
+    /// Where the index of a layer is kept.
+    pub fn path(&self, key: &LayerKey) -> PathBuf {
         self.stem(key).with_extension("index")
     }
 
@@ -195,6 +231,27 @@ impl IndexStore {
     }
 }
 
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let file = fs::metadata(path)?;
+    Ok([
+        file.dev().cast_signed(),
+        file.ino().cast_signed(),
+        file.size().cast_signed(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec(),
+    ])
+}
+
+/// What was found; what is wrong with it goes to the log.
+fn told(path: &Path, examined: Result<Option<Index>, String>) -> Option<Index> {
+    examined.unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), error, "index cannot be used");
+        None
+    })
+}
+
 /// The sections that are not needed before a mount.
 fn cold() -> impl Iterator<Item = SectionId> {
     SectionId::ALL
@@ -209,6 +266,10 @@ fn unreadable(path: &Path) -> ImageError {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(on_file("creating", parent))?;
+    }
+    // Nothing here is a directory of ours, and rename(2) does not replace one.
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        fs::remove_dir_all(path).map_err(on_file("removing", path))?;
     }
     brisk_durable::write_file(path, bytes).map_err(on_file("writing", path))
 }

@@ -40,6 +40,15 @@ pub trait Observer: Send + Sync {
     fn pulled(&self, bytes: u64);
 }
 
+/// Tells nobody: what is merged again was told of before.
+struct Unheard;
+
+impl Observer for Unheard {
+    fn warn(&self, _: String) {}
+    fn pulling(&self, _: u64) {}
+    fn pulled(&self, _: u64) {}
+}
+
 /// An image with an index for every layer.
 #[derive(Clone, Debug)]
 pub struct ResolvedImage {
@@ -90,7 +99,7 @@ impl Resolver {
             .await?;
         let layers = layers.into_iter().map(|l| l.map_err(ImageError::Worker));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let merged = self.merge(query, &layers, observer)?;
+        let merged = self.merge(query, &layers, observer.as_ref())?;
         let record = record(query, &documents, &layers, &merged);
         self.images.put(&record)?;
         Ok(ResolvedImage {
@@ -167,7 +176,12 @@ impl Resolver {
         if layers.len() != manifest.layers.len() {
             return None;
         }
-        let merged = self.indexes.load_merged(record.merged.parse().ok()?)?;
+        let digest = record.merged.parse().ok()?;
+        let merged = self.indexes.load_merged(digest).or_else(|| {
+            // It follows from the layers' indexes.
+            let merged = self.merge(query, &layers, &Unheard).ok()?;
+            (merged.digest() == digest).then_some(merged)
+        })?;
         Some(ResolvedImage {
             record,
             config_bytes,
@@ -234,14 +248,15 @@ impl Resolver {
         let mut found = Vec::new();
         for (layer, local) in documents.layers.iter().zip(local) {
             let offer = offers.next();
-            let problem = self.indexes.problem(&LayerKey::trusted(layer.digest));
+            let problem = self.local_problem(query, layer);
             if let Some(problem) = &problem {
                 observer.warn(format!("layer {}: {problem}", layer.digest));
             }
-            let offer = offer.map(|offer| offer.map_err(|reason| prefixed(problem, reason)));
+            let offer =
+                offer.map(|offer| offer.map_err(|reason| prefixed(problem.clone(), reason)));
             found.push(match (local, offer) {
                 (Some(local), _) => Ok(local),
-                (None, Some(Ok(candidate))) => self.adopt(query, layer, candidate)?,
+                (None, Some(Ok(candidate))) => self.adopt(query, layer, candidate, problem)?,
                 (None, Some(Err(reason))) => Err(reason),
                 (None, None) => Err("no source was asked".to_owned()),
             });
@@ -287,12 +302,35 @@ impl Resolver {
         })
     }
 
-    /// Keeps a candidate under the repository's own scope.
+    /// What is wrong with the index of a layer that this root has: the trusted one, or the one
+    /// that the image was started with before.
+    fn local_problem(&self, query: &Query, layer: &LayerDescriptor) -> Option<String> {
+        let trusted = LayerKey::trusted(layer.digest);
+        if let Some(index) = self.indexes.load(&trusted) {
+            let (has, expected) = (index.diff_id(), layer.diff_id);
+            return (has != expected).then(|| {
+                let path = self.indexes.path(&trusted);
+                let path = path.display();
+                format!("the local index {path} has diff ID {has}, the image has {expected}")
+            });
+        }
+        self.indexes.problem(&trusted).or_else(|| {
+            let platform = query.platform.to_string();
+            let record = self.images.find(&query.reference, &platform)?;
+            let keys = record.layers.iter().filter_map(|known| known.key().ok());
+            let mut of_layer = keys.filter(|key| key.layer == layer.digest);
+            of_layer.find_map(|key| self.indexes.problem(&key))
+        })
+    }
+
+    /// Keeps a candidate under the repository's own scope, and what was wrong with the index
+    /// whose place it takes.
     fn adopt(
         &self,
         query: &Query,
         layer: &LayerDescriptor,
         candidate: Candidate,
+        problem: Option<String>,
     ) -> Result<Result<ResolvedLayer, String>, ImageError> {
         if self.indexes.is_condemned(candidate.identity) {
             let identity = candidate.identity;
@@ -315,7 +353,7 @@ impl Resolver {
             source: Source::Referrer,
             repository: Some(repository),
             index: candidate.identity.to_string(),
-            reason: None,
+            reason: problem,
             artifact: Some(candidate.place),
         };
         Ok(Ok(ResolvedLayer {
@@ -372,7 +410,7 @@ impl Resolver {
         &self,
         query: &Query,
         layers: &[ResolvedLayer],
-        observer: &Arc<dyn Observer>,
+        observer: &dyn Observer,
     ) -> Result<Index, ImageError> {
         let indexes: Vec<Index> = layers.iter().map(|layer| layer.index.clone()).collect();
         let merged = index_format::merge(&indexes, &Limits::default()).map_err(|error| {

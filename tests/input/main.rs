@@ -8,6 +8,7 @@ mod support;
 
 mod bombs;
 mod command_line;
+mod contract;
 mod crafted;
 mod damage;
 mod hostile;

@@ -1,6 +1,6 @@
 //! `create`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Call;
 use crate::cli::flags::{Flag, Parsed};
@@ -18,10 +18,15 @@ pub(crate) const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) fn run(call: &Call) -> Result<u8> {
-    container::seal()?;
+    container::seal(&[&config(&call.parsed)])?;
     let console = console(&call.parsed)?;
     container::create(arguments(call, console)?)?;
     Ok(0)
+}
+
+/// The specification that the container is made from.
+pub(crate) fn config(parsed: &Parsed) -> PathBuf {
+    Path::new(parsed.value("bundle").unwrap_or(".")).join("config.json")
 }
 
 /// Connects to `--console-socket`.

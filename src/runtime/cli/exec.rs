@@ -34,7 +34,11 @@ pub(crate) const FLAGS: &[Flag] = &[
 const FAILED: u8 = 255;
 
 pub(crate) fn run(call: &Call) -> Result<u8> {
-    container::seal()?;
+    let id = call.parsed.first().unwrap_or_default();
+    let mut documents = vec![call.global.root.join(id).join("config.json")];
+    documents.extend(call.parsed.value("process").map(PathBuf::from));
+    let documents: Vec<&Path> = documents.iter().map(PathBuf::as_path).collect();
+    container::seal(&documents)?;
     match execute(call) {
         Err(error) => {
             let _ = call.global.report(&error);

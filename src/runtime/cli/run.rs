@@ -24,7 +24,7 @@ pub(crate) const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) fn run(call: &Call) -> Result<u8> {
-    container::seal()?;
+    container::seal(&[&create::config(&call.parsed)])?;
     let parsed = &call.parsed;
     let root = &call.global.root;
     let detach = parsed.is_on("detach");

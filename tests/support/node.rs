@@ -51,6 +51,8 @@ impl Node {
         arguments: impl IntoIterator<Item = S>,
     ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_brisk"));
+        // The tests may have been started where SIGINT is ignored.
+        sys::unblock_signals(&mut command);
         command.arg("--root").arg(self.root()).stdin(Stdio::null());
         // Before the verb: behind it, `run` would hand it to the program.
         if self.has_config {

@@ -119,6 +119,7 @@ fn compile_one(rule: &Rule) -> Vec<Instruction> {
 mod tests {
     use super::*;
     use crate::cgroup::device_rules::{MKNOD, READ, WRITE, parse};
+    use crate::cgroup::fake::rule;
     use crate::spec::DeviceRule;
 
     /// Runs a program as the kernel would.
@@ -174,16 +175,6 @@ mod tests {
                 let last = rules.iter().rev().find(|rule| is_about(rule, bit));
                 last.is_some_and(|rule| rule.allow)
             })
-    }
-
-    fn rule(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceRule {
-        DeviceRule {
-            allow,
-            kind: kind.into(),
-            major: Some(major),
-            minor: Some(minor),
-            access: access.into(),
-        }
     }
 
     fn rule_sets() -> Vec<Vec<DeviceRule>> {

@@ -255,16 +255,7 @@ pub fn letters(access: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rule(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceRule {
-        DeviceRule {
-            allow,
-            kind: kind.into(),
-            major: Some(major),
-            minor: Some(minor),
-            access: access.into(),
-        }
-    }
+    use crate::cgroup::fake::rule;
 
     fn policy(rules: &[DeviceRule]) -> Result<Policy> {
         Policy::of(&parse(rules)?)

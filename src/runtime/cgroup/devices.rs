@@ -106,17 +106,7 @@ fn attach_program(path: &Path, rules: &[Rule]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::fake::Tree;
-
-    fn rule(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceRule {
-        DeviceRule {
-            allow,
-            kind: kind.into(),
-            major: Some(major),
-            minor: Some(minor),
-            access: access.into(),
-        }
-    }
+    use crate::cgroup::fake::{Tree, rule};
 
     #[test]
     fn a_policy_that_holds_already_is_not_written_again() {

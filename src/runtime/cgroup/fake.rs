@@ -1,5 +1,6 @@
 //! Directories that stand for cgroups, for tests of what is written where.
 
+use crate::spec::DeviceRule;
 use std::path::PathBuf;
 
 use crate::cgroup::{Cgroup, Hierarchy};
@@ -69,5 +70,16 @@ impl Tree {
     /// What is in one.
     pub fn get(&self, hierarchy: &str, name: &str) -> String {
         std::fs::read_to_string(self.path(hierarchy, name)).unwrap()
+    }
+}
+
+/// A device rule with both numbers.
+pub fn rule(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceRule {
+    DeviceRule {
+        allow,
+        kind: kind.into(),
+        major: Some(major),
+        minor: Some(minor),
+        access: access.into(),
     }
 }

@@ -1,0 +1,283 @@
+//! What clients ask, carried out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::daemon::catalog::Catalog;
+use crate::daemon::control::{
+    Background, Failure, ImageRequest, Inspection, MountedImage, Outcome, Request,
+};
+use crate::daemon::holders::is_container_name;
+use crate::daemon::layers::LayerBook;
+use crate::daemon::mounted::ImageMount;
+use crate::daemon::mounts::{Place, Wanted};
+use crate::daemon::query::{failure, image_failure};
+use crate::daemon::service::Service;
+use brisk_image::{Observer, ResolvedImage};
+
+/// How long `umount` waits until everything of the mount is cleared away.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a removal waits for what is being let go of: comparing a layer of some gigabytes
+/// with its diff ID ends within it.
+const LETTING_GO_LIMIT: Duration = Duration::from_secs(30);
+
+impl Service {
+    /// Carries out one request.
+    ///
+    /// # Errors
+    /// In words for the user; nothing half-done is left.
+    pub async fn carry_out(
+        self: &Arc<Self>,
+        request: Request,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        match request {
+            Request::Acquire { image, container } => {
+                self.acquire(image, container, &observer).await
+            }
+            Request::Release { container } => {
+                let mounts = self.mounts.clone();
+                off_the_reactor(move || mounts.release(&container)).await?;
+                Ok(Outcome::Nothing)
+            }
+            Request::Ready { container } => {
+                self.mounts.ready(&container);
+                Ok(Outcome::Nothing)
+            }
+            Request::Mount {
+                image,
+                directory,
+                suid,
+                dev,
+            } => {
+                self.mount(
+                    image,
+                    Place {
+                        directory,
+                        suid,
+                        dev,
+                    },
+                    &observer,
+                )
+                .await
+            }
+            Request::Unmount { directory } => {
+                self.mounts.unmount(&directory)?;
+                // What still has the tree open keeps it: that is not waited for.
+                let limit = Instant::now() + UNMOUNT_LIMIT;
+                while self.mounts.has(&directory) && Instant::now() < limit {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok(Outcome::Nothing)
+            }
+            Request::Inspect { image } => self.inspect(&image, &observer).await,
+            Request::Pull { image } => self.pull(&image, &observer).await,
+            Request::Images => Ok(Outcome::Images {
+                images: self.catalog.rows(),
+            }),
+            Request::RemoveImage { reference } => {
+                let remove = |catalog: &Catalog| catalog.remove(&reference);
+                self.clear_away(remove, &observer).await
+            }
+            Request::Prune { all } => {
+                let forget = |catalog: &Catalog| match all {
+                    true => catalog.remove_unmounted(),
+                    false => Ok(Vec::new()),
+                };
+                self.clear_away(forget, &observer).await
+            }
+            Request::Status => Ok(Outcome::Status(Box::new(self.status()))),
+            Request::Stop { unmount } => {
+                self.unmount_at_end.store(unmount, Ordering::SeqCst);
+                self.request_stop();
+                Ok(Outcome::Nothing)
+            }
+        }
+    }
+
+    /// Takes back what a request did whose client did not live to hear of it.
+    pub async fn undo(self: &Arc<Self>, request: &Request) {
+        if let Request::Acquire { container, .. } = request {
+            let (mounts, container) = (self.mounts.clone(), container.clone());
+            let _ = off_the_reactor(move || mounts.release(&container)).await;
+        }
+    }
+
+    async fn acquire(
+        self: &Arc<Self>,
+        request: ImageRequest,
+        container: String,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        if !is_container_name(&container) {
+            let message = format!("{container:?} is not the name of a container");
+            return Err(Failure {
+                message,
+                hint: None,
+            });
+        }
+        let image = self.resolve(&request, false, observer).await?;
+        let background = self.background(&request);
+        let mounts = self.mounts.clone();
+        off_the_reactor(move || {
+            let wanted = Wanted {
+                image: &image,
+                request: &request,
+                background,
+            };
+            let directory = mounts.acquire(&wanted, &container)?;
+            Ok(mounted(&image, directory))
+        })
+        .await?
+    }
+
+    async fn mount(
+        self: &Arc<Self>,
+        request: ImageRequest,
+        place: Place,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        check_mount_point(&place.directory)?;
+        let image = self.resolve(&request, false, observer).await?;
+        let background = self.background(&request);
+        let mounts = self.mounts.clone();
+        off_the_reactor(move || {
+            let wanted = Wanted {
+                image: &image,
+                request: &request,
+                background,
+            };
+            let directory = mounts.mount_at(&wanted, &place)?;
+            Ok(mounted(&image, directory))
+        })
+        .await?
+    }
+
+    async fn resolve(
+        &self,
+        request: &ImageRequest,
+        refresh: bool,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<ResolvedImage, Failure> {
+        let query = self.queries.query(request, refresh)?;
+        let _single = self.catalog.resolving(&query.reference).await;
+        self.resolver
+            .resolve(&query, observer)
+            .await
+            .map_err(|e| image_failure(&e))
+    }
+
+    async fn inspect(
+        &self,
+        request: &ImageRequest,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        let query = self.queries.query(request, false)?;
+        let (digest, layers) = self
+            .resolver
+            .inspect(&query, observer)
+            .await
+            .map_err(|e| image_failure(&e))?;
+        let layers = layers.into_iter().map(|(descriptor, found)| match found {
+            Ok(layer) => self.layers.inspect_resolved(&layer),
+            Err(reason) => LayerBook::inspect_unindexed(&descriptor, reason),
+        });
+        Ok(Outcome::Inspected(Inspection {
+            reference: query.reference,
+            digest: digest.to_string(),
+            platform: query.platform.to_string(),
+            layers: layers.collect(),
+        }))
+    }
+
+    async fn pull(
+        &self,
+        request: &ImageRequest,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        let image = self.resolve(request, true, observer).await?;
+        let image = ImageMount::new(&image, request, Background::Full, false);
+        self.layers.fetch_whole(&image, observer).await?;
+        Ok(Outcome::Nothing)
+    }
+
+    /// Forgets images and drops what nothing uses any more. What is just being let go of, the
+    /// mount and the layers of a container that has ended, is waited for.
+    async fn clear_away(
+        &self,
+        forget: impl FnOnce(&Catalog) -> Result<Vec<String>, Failure>,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        let limit = Instant::now() + LETTING_GO_LIMIT;
+        let pause = || tokio::time::sleep(Duration::from_millis(10));
+        self.mounts.drop_stale_holders();
+        while self.mounts.has_ending() && Instant::now() < limit {
+            pause().await;
+        }
+        let before = self.cache.usage().used_bytes;
+        let images = forget(&self.catalog)?;
+        let mut in_use = self.catalog.sweep()?;
+        while in_use > 0 && Instant::now() < limit {
+            pause().await;
+            in_use = self.catalog.sweep()?;
+        }
+        if in_use > 0 {
+            observer.warn(format!(
+                "{in_use} layers are still being fetched or compared and stay; `brisk prune` \
+                 drops them later"
+            ));
+        }
+        Ok(Outcome::Freed {
+            bytes: before.saturating_sub(self.cache.usage().used_bytes),
+            images,
+        })
+    }
+
+    fn background(&self, request: &ImageRequest) -> Background {
+        request.background.unwrap_or(self.config.fetch.background)
+    }
+}
+
+fn mounted(image: &ResolvedImage, directory: PathBuf) -> Outcome {
+    Outcome::Mounted(MountedImage {
+        reference: image.record.reference.clone(),
+        manifest: image.record.manifest.clone(),
+        directory,
+        config: String::from_utf8_lossy(&image.config_bytes).into_owned(),
+    })
+}
+
+/// A mount point is an existing directory, empty, named by its whole path.
+fn check_mount_point(directory: &Path) -> Result<(), Failure> {
+    let refuse = |message: String| {
+        Err(Failure {
+            message,
+            hint: Some("name an existing empty directory".to_owned()),
+        })
+    };
+    if !directory.is_absolute() {
+        return refuse(format!(
+            "mount point {} is not absolute",
+            directory.display()
+        ));
+    }
+    match std::fs::read_dir(directory) {
+        Err(error) => refuse(format!("mount point {}: {error}", directory.display())),
+        Ok(mut entries) => match entries.next() {
+            Some(_) => refuse(format!("mount point {} is not empty", directory.display())),
+            None => Ok(()),
+        },
+    }
+}
+
+/// Runs what blocks where it may block.
+async fn off_the_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| failure(&e, None))
+}

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use super::containerd::Containerd;
 use super::daemon::{Daemon, LIMIT};
+use super::support::containerd::Containerd;
 use super::support::node::Node;
 use super::support::registry::{DockerRegistry, until};
 use super::support::tree::{assert_equal, walk};

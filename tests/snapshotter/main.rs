@@ -6,7 +6,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod containerd;
 mod daemon;
 mod images;
 mod lifetime;

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "every test binary uses another part")]
 
+pub mod busybox;
+pub mod containerd;
 pub mod gateway;
 pub mod images;
 pub mod lab;

@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; both install what they miss.
 CARGO ?= cargo
-TARGET := target/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
+# Asked for when a recipe runs, since the compiler may be installed by its prerequisites.
+TARGET = target/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
 
 # Images and a layer for the comparisons; made in bench/images/out where they are not given.
 IMAGES ?= bench/images/out

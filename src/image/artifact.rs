@@ -7,7 +7,7 @@
 //! the manifest itself.
 
 use index_format::wire::WireIndex;
-use index_format::{Digest, SectionId};
+use index_format::{Digest, Features, SectionId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ImageError;
@@ -57,6 +57,15 @@ pub struct LayerParts {
     pub cold: Vec<(u32, Part)>,
 }
 
+/// A layer that the artifact has no index of, since it is stream-only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOnlyLayer {
+    /// Digest of the compressed layer.
+    pub layer: String,
+    /// The optional feature bits that its index would have, which say why.
+    pub features: u64,
+}
+
 /// The table of ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
@@ -66,6 +75,9 @@ pub struct Table {
     pub size: u64,
     /// One row a layer that has an index.
     pub layers: Vec<LayerParts>,
+    /// One row a layer that was left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stream_only: Vec<StreamOnlyLayer>,
 }
 
 impl Table {
@@ -97,6 +109,17 @@ impl Table {
         let text = digest.to_string();
         self.layers.iter().find(|row| row.layer == text)
     }
+
+    /// Why a layer was left out, in words; `None` where the table does not say so.
+    pub fn stream_only(&self, digest: Digest) -> Option<&'static str> {
+        let text = digest.to_string();
+        let row = self.stream_only.iter().find(|row| row.layer == text)?;
+        let features = Features {
+            optional: row.features,
+            ..Features::default()
+        };
+        features.stream_only()
+    }
 }
 
 impl LayerParts {
@@ -121,10 +144,12 @@ pub struct Artifact {
 }
 
 /// Lays out the artifact for `subject` (digest, size and media type of the image manifest) from
-/// the indexes of its layers: layer digest, index identity and network form of each.
+/// the indexes of its layers: layer digest, index identity and network form of each. Of the
+/// layers in `stream_only` it only says, by the features of their indexes, why they have none.
 pub fn encode(
     subject: (Digest, u64, &str),
     indexes: &[(Digest, Digest, WireIndex)],
+    stream_only: &[(Digest, Features)],
 ) -> Result<Artifact, ImageError> {
     let mut blob = Vec::new();
     let append = |blob: &mut Vec<u8>, bytes: &[u8]| {
@@ -153,11 +178,21 @@ pub fn encode(
             cold,
         });
     }
+    let mut blob_type = BLOB_TYPE;
+    if indexes.is_empty() {
+        blob = EMPTY_CONFIG.to_vec();
+        blob_type = EMPTY_CONFIG_TYPE;
+    }
     let blob_digest = Digest::of(&blob);
+    let stream_only = stream_only.iter().map(|(layer, features)| StreamOnlyLayer {
+        layer: layer.to_string(),
+        features: features.optional,
+    });
     let table = Table {
         blob: blob_digest.to_string(),
         size: blob.len() as u64,
         layers,
+        stream_only: stream_only.collect(),
     };
     let table = serde_json::to_string(&table).map_err(|e| ImageError::Artifact {
         message: e.to_string(),
@@ -173,7 +208,7 @@ pub fn encode(
             "size": EMPTY_CONFIG.len(),
         },
         "layers": [{
-            "mediaType": BLOB_TYPE,
+            "mediaType": blob_type,
             "digest": blob_digest.to_string(),
             "size": blob.len(),
         }],

@@ -58,6 +58,13 @@ pub async fn collect(
                 continue;
             }
         };
+        for (layer, offer) in layers.iter().zip(&mut offers) {
+            if offer.is_err()
+                && let Some(why) = table.stream_only(layer.digest)
+            {
+                *offer = Err(format!("stream-only: {why}"));
+            }
+        }
         let missing: Vec<usize> = (0..layers.len())
             .filter(|n| {
                 wanted[*n] && offers[*n].is_err() && table.layer(layers[*n].digest).is_some()

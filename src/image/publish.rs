@@ -45,6 +45,8 @@ pub struct Published {
     pub size: u64,
     /// Layers that are in it.
     pub layers: usize,
+    /// Layers that are not, since they can only be streamed whole.
+    pub skipped: usize,
     /// True where exactly this was attached before.
     pub was_there: bool,
 }
@@ -136,20 +138,32 @@ impl Publisher {
         };
         let repository = reference.repository();
         let mut indexes = Vec::new();
-        for layer in layers.iter().filter(|layer| layer.stream_only.is_none()) {
+        let mut skipped = Vec::new();
+        for layer in layers {
+            let (digest, features) = (layer.descriptor.digest, layer.index.features());
+            if features.stream_only().is_some() {
+                skipped.push((digest, features));
+                continue;
+            }
             let wire = wire::encode(layer.index.as_bytes()).map_err(|e| ImageError::Artifact {
                 message: e.to_string(),
             })?;
-            indexes.push((layer.descriptor.digest, layer.index.digest(), wire));
+            indexes.push((digest, layer.index.digest(), wire));
         }
         let subject = (
             documents.manifest,
             documents.manifest_size,
             documents.manifest_type.as_str(),
         );
-        let artifact = artifact::encode(subject, &indexes)?;
+        let artifact = artifact::encode(subject, &indexes, &skipped)?;
         let digest = Digest::of(&artifact.manifest);
-        let (size, count) = (artifact.blob.len() as u64, indexes.len());
+        let mut published = Published {
+            artifact: digest,
+            size: artifact.blob.len() as u64,
+            layers: indexes.len(),
+            skipped: skipped.len(),
+            was_there: true,
+        };
         let attached = client
             .referrers(repository, documents.manifest, Some(ARTIFACT_TYPE))
             .await?;
@@ -157,12 +171,7 @@ impl Publisher {
             .iter()
             .any(|d| d.digest().to_string() == digest.to_string())
         {
-            return Ok(Published {
-                artifact: digest,
-                size,
-                layers: count,
-                was_there: true,
-            });
+            return Ok(published);
         }
         for blob in [Bytes::from(artifact.blob), Bytes::from_static(EMPTY_CONFIG)] {
             client.upload_blob(repository, blob).await?;
@@ -171,11 +180,7 @@ impl Publisher {
         client
             .push_referrer(repository, media_type, Bytes::from(artifact.manifest))
             .await?;
-        Ok(Published {
-            artifact: digest,
-            size,
-            layers: count,
-            was_there: false,
-        })
+        published.was_there = false;
+        Ok(published)
     }
 }

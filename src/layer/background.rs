@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
-use super::{Cause, Closing, Layer, Resources, plan};
+use super::{Cause, Closing, Layer, Resources};
 
 /// Runs fetched or decoded at a time: some arriving, some being decoded, the next one asked for.
 const MAX_RUNS: usize = 8;
@@ -297,7 +297,7 @@ impl Fetcher {
             let chunk = layer.chunk(*next).ok()?;
             // What an unclean stop has left is verified rather than fetched again.
             layer.confirm_off_the_reactor(chunk.stream.clone()).await;
-            let wanted = plan::is_fetchable(&chunk)
+            let wanted = layer.is_fetchable(&chunk)
                 && !self.corrupt.contains(&(number, chunk.number))
                 && !layer.flights().contains(chunk.number)
                 && layer.lacks(&chunk);

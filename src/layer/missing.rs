@@ -6,6 +6,11 @@ use index_format::{Chunk, FormatError};
 
 use super::{Layer, ReadError, plan};
 
+/// The longest chunk of a stream-only layer that is fetched on its own, in bytes of the stream.
+/// Such a layer has free chunks only, of whatever length its frames have, and decoding it from
+/// one's start gives a reader the same without the bytes that he did not ask for.
+const LONGEST_OF_STREAM_ONLY: u64 = 8 << 20;
+
 impl Layer {
     /// Whether fetching a chunk would bring anything: some leaf of it is neither in the cache
     /// nor, at its edges, waiting for the neighbour only.
@@ -26,11 +31,18 @@ impl Layer {
         self.lost_checkpoints().get().is_some() || !self.is_divisible()
     }
 
-    /// Whether every chunk can be fetched on its own.
+    /// Whether a chunk can and should be fetched on its own.
+    pub(super) fn is_fetchable(&self, chunk: &Chunk) -> bool {
+        let length = chunk.stream.end.saturating_sub(chunk.stream.start);
+        let is_stream_only = self.index().features().stream_only().is_some();
+        plan::is_fetchable(chunk) && (!is_stream_only || length <= LONGEST_OF_STREAM_ONLY)
+    }
+
+    /// Whether every chunk is fetched on its own.
     fn is_divisible(&self) -> bool {
         (0..self.index().chunk_count()).all(|number| {
             self.chunk(number)
-                .is_ok_and(|chunk| plan::is_fetchable(&chunk))
+                .is_ok_and(|chunk| self.is_fetchable(&chunk))
         })
     }
 

@@ -146,7 +146,7 @@ impl Layer {
     ) -> Result<Vec<Run>, ReadError> {
         let fetchable = |number| {
             let chunk = self.chunk(number)?;
-            match plan::is_fetchable(&chunk) {
+            match self.is_fetchable(&chunk) {
                 true => Ok(chunk),
                 false => Err(ReadError::ChunkTooLong {
                     layer: self.digest(),

@@ -35,6 +35,10 @@ const BACKGROUND_STEP: u64 = 16 << 20;
 /// Bytes asked for at a time, at least: a passage goes through all of them anyway.
 const MIN_REQUEST: u64 = 1 << 20;
 
+/// Leaves before the first wanted one that are kept in memory where the disk has no room: the
+/// kernel has several requests of one reader under way, and they do not arrive in order. 1 MiB.
+const LEAVES_BEHIND: u64 = 16;
+
 /// A decoder on its way through the layer.
 struct Passage {
     scanner: Box<dyn Scanner>,
@@ -206,8 +210,8 @@ fn judge(layer: &Layer, leaf: u64, bytes: &[u8], errand: &Errand, seen: &mut See
     if !is_here {
         let cause = match errand.cause {
             Cause::Demand if wanted => Cause::Demand,
-            // The next that the reader will want; it is not much.
-            Cause::Demand if leaf > errand.first => Cause::ReadAhead,
+            // The next that the reader will want, or the last that he wanted; it is not much.
+            Cause::Demand if leaf + LEAVES_BEHIND >= errand.first => Cause::ReadAhead,
             _ => Cause::Background,
         };
         seen.no_room |= !decode::store(layer, leaf, bytes, cause);

@@ -1,6 +1,6 @@
 //! Layers that are much longer than they look.
 
-use crate::crafted::{GZIP, Layout, ZSTD, digest, gzip, tar_of};
+use crate::support::crafted::{GZIP, Layout, ZSTD, digest, gzip, tar_of};
 use crate::support::lab::Lab;
 use crate::support::node::Node;
 use crate::traces::{fails, fails_everywhere, has_trusted_index};

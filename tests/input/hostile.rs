@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::crafted::{GZIP, Layout, digest, gzip, tar_of};
+use crate::support::crafted::{GZIP, Layout, digest, gzip, tar_of};
 use crate::support::node::Node;
 use crate::traces::{fails_everywhere, has_trusted_index};
 

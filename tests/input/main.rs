@@ -9,7 +9,6 @@ mod support;
 mod bombs;
 mod command_line;
 mod contract;
-mod crafted;
 mod damage;
 mod hostile;
 mod images;

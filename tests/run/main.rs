@@ -20,3 +20,4 @@ mod registries;
 mod runtimes;
 mod seclusion;
 mod service;
+mod streamed;

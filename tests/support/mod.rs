@@ -6,6 +6,7 @@
 
 pub mod busybox;
 pub mod containerd;
+pub mod crafted;
 pub mod gateway;
 pub mod images;
 pub mod lab;

@@ -133,7 +133,7 @@ impl SmallImage {
             MANIFEST_TYPE,
         );
         let layer = (self.layer_digest(), identity, wire);
-        let artifact = artifact::encode(subject, &[layer]).unwrap();
+        let artifact = artifact::encode(subject, &[layer], &[]).unwrap();
         push_artifact(reference, vec![artifact.blob], artifact.manifest)
     }
 

@@ -111,7 +111,7 @@ fn with_image(
         let built = publisher.build(query, options, on_bytes).await;
         bar.finish_and_clear();
         let (documents, layers) = built.map_err(image_error)?;
-        layers.iter().for_each(say_oddities);
+        layers.iter().for_each(|layer| say_oddities(layer, push));
         if push {
             let published = publisher
                 .push(query, &documents, &layers)
@@ -122,8 +122,12 @@ fn with_image(
             } else {
                 "attached"
             };
+            let skipped = match published.skipped {
+                0 => String::new(),
+                count => format!("; {count} without an index"),
+            };
             line(format_args!(
-                "{state} {} to {}: {} layers, {} bytes",
+                "{state} {} to {}: {} layers, {} bytes{skipped}",
                 published.artifact, query.reference, published.layers, published.size
             ))?;
         }
@@ -131,7 +135,7 @@ fn with_image(
     })
 }
 
-fn say_oddities(layer: &IndexedLayer) {
+fn say_oddities(layer: &IndexedLayer, push: bool) {
     for warning in &layer.warnings {
         say(format_args!(
             "brisk: warning: layer {}: {warning}",
@@ -139,8 +143,13 @@ fn say_oddities(layer: &IndexedLayer) {
         ));
     }
     if let Some(reason) = &layer.stream_only {
+        let skipped = if push {
+            "; its index is not attached"
+        } else {
+            ""
+        };
         say(format_args!(
-            "brisk: warning: layer {} can only be fetched whole: {reason}",
+            "brisk: warning: layer {} can only be fetched whole: {reason}{skipped}",
             layer.descriptor.digest
         ));
     }

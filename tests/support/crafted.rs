@@ -79,14 +79,27 @@ impl Layout<'_> {
 
     /// An image of one layer, whose stream has the diff ID that is claimed.
     pub fn image(&self, layer: &[u8], media_type: &str, diff_id: &str) -> String {
-        let config = json!({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["true"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]}})
+        self.image_of(&[(layer, media_type, diff_id)])
+    }
+
+    /// An image of layers from the bottom up: bytes, media type, and the diff ID that is claimed.
+    pub fn image_of(&self, layers: &[(&[u8], &str, &str)]) -> String {
+        let diff_ids: Vec<&str> = layers.iter().map(|(_, _, diff_id)| *diff_id).collect();
+        let config = json!({"os": "linux", "architecture": "amd64",
+            "config": {"Cmd": ["true"], "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}})
         .to_string();
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|(layer, media_type, _)| {
+                json!({"mediaType": media_type, "digest": self.blob(layer), "size": layer.len()})
+            })
+            .collect();
         let manifest = json!({"schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
                 "digest": self.blob(config.as_bytes()), "size": config.len()},
-            "layers": [{"mediaType": media_type, "digest": self.blob(layer), "size": layer.len()}]});
+            "layers": layers});
         self.finish(manifest.to_string().as_bytes())
     }
 

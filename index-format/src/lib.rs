@@ -21,6 +21,7 @@ pub mod limit;
 pub mod merge;
 pub mod offset;
 pub mod section;
+pub mod startup;
 pub mod tree;
 pub mod validate;
 pub mod wire;

@@ -16,6 +16,7 @@ pub mod output;
 pub mod progress;
 pub mod provider;
 pub mod ps;
+pub mod record;
 pub mod rm;
 pub mod run;
 pub mod service;
@@ -55,6 +56,8 @@ pub struct CommandLine {
 enum Verb {
     /// Run a program in a new container of an image
     Run(Box<run::RunArguments>),
+    /// Run a program and record what it reads until it is ready, for the starts to come
+    Record(Box<run::RunArguments>),
     /// List containers
     Ps(ps::PsArguments),
     /// Print what a container wrote
@@ -168,7 +171,7 @@ fn is_run(mut words: impl Iterator<Item = String>) -> bool {
         if takes_value(&word) {
             words.next();
         } else if !word.starts_with('-') {
-            return word == "run";
+            return word == "run" || word == "record";
         }
     }
     false
@@ -178,7 +181,7 @@ impl Verb {
     /// Exit code where brisk cannot even begin.
     fn failed_code(&self) -> u8 {
         match self {
-            Verb::Run(_) => EXIT_BRISK_FAILED,
+            Verb::Run(_) | Verb::Record(_) => EXIT_BRISK_FAILED,
             _ => EXIT_FAILED,
         }
     }
@@ -193,13 +196,14 @@ impl Verb {
 
     /// Whether it mounts an image.
     fn mounts(&self) -> bool {
-        matches!(self, Verb::Run(_) | Verb::Mount(_))
+        matches!(self, Verb::Run(_) | Verb::Record(_) | Verb::Mount(_))
     }
 
     fn carry_out(self, global: &GlobalOptions) -> Result<u8, CliError> {
-        let images = || ServiceImages::new(global.clone(), None);
+        let images = || ServiceImages::new(global.clone());
         match self {
             Verb::Run(arguments) => run::run(global, *arguments),
+            Verb::Record(arguments) => record::record(global, *arguments),
             Verb::Ps(arguments) => ps::run(global, arguments),
             Verb::Logs(arguments) => logs::run(global, arguments),
             Verb::Exec(arguments) => {
@@ -234,7 +238,7 @@ impl Verb {
                 output::print_bytes(&page).map(|()| 0)
             }
             Verb::Monitor(arguments) => {
-                let images = ServiceImages::new(global.clone(), arguments.background);
+                let images = ServiceImages::for_monitor(global.clone(), &arguments);
                 // Where the service mounts, and for as long as the container lives.
                 service::enter_host(global)?;
                 monitor::run(&images)

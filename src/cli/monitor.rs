@@ -11,6 +11,9 @@ pub struct MonitorArguments {
     /// What to fetch while nothing is asked for
     #[arg(long, value_enum)]
     pub background: Option<Background>,
+    /// Have a mount that no other container shares
+    #[arg(long)]
+    pub alone: bool,
 }
 
 /// Looks after one container until its end.

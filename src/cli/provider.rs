@@ -6,10 +6,11 @@ use oci_spec::image::ImageConfiguration;
 
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::{absolute_layout, docker_config};
+use crate::cli::monitor::MonitorArguments;
 use crate::cli::progress::ProgressLine;
 use crate::cli::service::client;
 use crate::daemon::client::ClientError;
-use crate::daemon::control::{self, Background, Outcome, Request};
+use crate::daemon::control::{self, Background, Outcome, Program, Request};
 use brisk_container::id::ContainerId;
 use brisk_container::image::{AcquiredImage, ImageError, ImageProvider, ImageRequest};
 
@@ -17,12 +18,26 @@ use brisk_container::image::{AcquiredImage, ImageError, ImageProvider, ImageRequ
 pub struct ServiceImages {
     global: GlobalOptions,
     background: Option<Background>,
+    alone: bool,
 }
 
 impl ServiceImages {
     /// Images from the service of this root.
-    pub fn new(global: GlobalOptions, background: Option<Background>) -> Self {
-        ServiceImages { global, background }
+    pub fn new(global: GlobalOptions) -> Self {
+        ServiceImages {
+            global,
+            background: None,
+            alone: false,
+        }
+    }
+
+    /// The same for the container of a monitor.
+    pub fn for_monitor(global: GlobalOptions, arguments: &MonitorArguments) -> Self {
+        ServiceImages {
+            global,
+            background: arguments.background,
+            alone: arguments.alone,
+        }
     }
 
     fn ask(
@@ -48,8 +63,17 @@ impl ImageProvider for ServiceImages {
             docker_config: docker_config(),
             background: self.background,
         };
-        let container = request.container.to_string();
-        let outcome = self.ask(&Request::Acquire { image, container }, request.cancel)?;
+        let acquire = Request::Acquire {
+            image,
+            container: request.container.to_string(),
+            program: Program {
+                entrypoint: request.entrypoint.clone(),
+                command: request.command.clone(),
+                told_when_ready: request.told_when_ready,
+                alone: self.alone,
+            },
+        };
+        let outcome = self.ask(&acquire, request.cancel)?;
         let Outcome::Mounted(mounted) = outcome else {
             return Err(ImageError::new("the mount service answered something else"));
         };
@@ -61,6 +85,16 @@ impl ImageProvider for ServiceImages {
             rootfs: mounted.directory,
             config,
         })
+    }
+
+    fn ready(&self, container: &ContainerId) -> Result<(), ImageError> {
+        let client = client(&self.global).map_err(|e| ImageError::new(e.to_string()))?;
+        let container = container.to_string();
+        // A service that is not there has nothing to record.
+        client
+            .ask_running(&Request::Ready { container })
+            .map(drop)
+            .map_err(image_error)
     }
 
     fn release(&self, container: &ContainerId) -> Result<(), ImageError> {

@@ -2,6 +2,7 @@
 
 use super::error::CliError;
 use super::global::GlobalOptions;
+use crate::daemon::config::parse_duration;
 use crate::daemon::control::Background;
 use brisk_container::attach::attach;
 use brisk_container::launch::{MonitorCommand, launch};
@@ -134,6 +135,11 @@ pub struct RunArguments {
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
 
+    /// Count the container as ready this long after its start, such as 30s, and not at its first
+    /// output or listening port; what it reads until then is there sooner next time
+    #[arg(long, value_name = "DURATION")]
+    pub ready_after: Option<String>,
+
     /// Label the container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
@@ -166,12 +172,23 @@ pub enum NetworkArgument {
 /// With exit code 125 for brisk's own failures, 126 and 127 for programs that cannot be
 /// executed or found, 128+n where signal n ended the preparation.
 pub fn run(global: &GlobalOptions, arguments: RunArguments) -> Result<u8, CliError> {
+    start(global, arguments, false)
+}
+
+/// As [`run`]; with `alone`, on a mount that no other container shares.
+///
+/// # Errors
+/// As [`run`].
+pub fn start(global: &GlobalOptions, arguments: RunArguments, alone: bool) -> Result<u8, CliError> {
     let (detach, background) = (arguments.detach, arguments.background);
     let options = options(arguments).map_err(CliError::of_program)?;
     let mut monitor_arguments = global.to_arguments();
     monitor_arguments.push("monitor".into());
     if let Some(background) = background.and_then(|b| b.to_possible_value()) {
         monitor_arguments.extend(["--background".into(), background.get_name().into()]);
+    }
+    if alone {
+        monitor_arguments.push("--alone".into());
     }
     let monitor = MonitorCommand {
         program: PathBuf::from("/proc/self/exe"),
@@ -208,6 +225,12 @@ pub fn options(arguments: RunArguments) -> Result<RunOptions, ContainerError> {
     let stop_signal = arguments.stop_signal.as_deref().map(|text| {
         signal::parse_signal(text).map_err(|r| ContainerError::option("stop-signal", text, r))
     });
+    let ready_after = arguments.ready_after.as_deref().map(|text| {
+        let wrong =
+            || ContainerError::option("ready-after", text, "a duration is such as 30s or 5m");
+        let duration = parse_duration(text).ok_or_else(wrong)?;
+        u64::try_from(duration.as_millis()).map_err(|_| wrong())
+    });
     Ok(RunOptions {
         environment: environment(&arguments)?,
         labels: labels(&arguments.label)?,
@@ -238,6 +261,7 @@ pub fn options(arguments: RunArguments) -> Result<RunOptions, ContainerError> {
         runtime,
         stop_timeout_seconds: arguments.stop_timeout,
         stop_signal: stop_signal.transpose()?,
+        ready_after_ms: ready_after.transpose()?,
     })
 }
 
@@ -330,7 +354,7 @@ mod tests {
     fn values_are_brought_into_form() {
         let options = parsed(
             "-m 64m --cpus 0.5 --pids-limit -1 -v /a:/b:ro -v /c --tmpfs /run --net none \
-             -l a=b --stop-signal QUIT -h box -w /srv -u 1:2 image",
+             -l a=b --stop-signal QUIT --ready-after 2m -h box -w /srv -u 1:2 image",
         )
         .unwrap();
         assert_eq!(options.limits.memory_bytes, Some(64 << 20));
@@ -342,6 +366,7 @@ mod tests {
         );
         assert_eq!(options.network, Network::None);
         assert_eq!(options.stop_signal, Some(3));
+        assert_eq!(options.ready_after_ms, Some(120_000));
         assert_eq!(options.labels.get("a").map(String::as_str), Some("b"));
         assert_eq!(options.hostname.as_deref(), Some("box"));
     }
@@ -357,6 +382,7 @@ mod tests {
             ("-e =1 i", "env"),
             ("--stop-signal X i", "stop-signal"),
             ("-l =1 i", "label"),
+            ("--ready-after soon i", "ready-after"),
         ] {
             let error = parsed(words).unwrap_err();
             assert!(

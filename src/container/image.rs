@@ -12,6 +12,12 @@ pub struct ImageRequest<'a> {
     pub reference: String,
     /// `os/architecture[/variant]`, or none for the host's.
     pub platform: Option<String>,
+    /// Replaces the image's Entrypoint; empty clears it.
+    pub entrypoint: Option<String>,
+    /// Replace the image's Cmd.
+    pub command: Vec<String>,
+    /// The container is ready when [`ImageProvider::ready`] says so, and no sooner.
+    pub told_when_ready: bool,
     /// Whose mount it is; [`ImageProvider::release`] ends it.
     pub container: ContainerId,
     /// Becomes readable or hangs up when the caller gives up. A provider that waits
@@ -64,6 +70,9 @@ pub trait ImageProvider: Sync {
     /// [`ImageProvider::release`]. May take as long as a download, and words about its
     /// progress may go to stderr.
     fn acquire(&self, request: &ImageRequest<'_>) -> Result<AcquiredImage, ImageError>;
+
+    /// The container's program has shown that it runs: what its start needs has been read.
+    fn ready(&self, container: &ContainerId) -> Result<(), ImageError>;
 
     /// Ends the container's hold on its image. A container that holds none is no error;
     /// a hold that is still being acquired is cancelled.

@@ -60,6 +60,9 @@ pub struct RunOptions {
     pub stop_timeout_seconds: Option<u32>,
     /// Replaces the image's StopSignal.
     pub stop_signal: Option<i32>,
+    /// The container counts as ready this many milliseconds after its start, whatever it writes.
+    #[serde(default)]
+    pub ready_after_ms: Option<u64>,
     /// Labels, for `ps` and other programs.
     pub labels: BTreeMap<String, String>,
 }

@@ -23,6 +23,7 @@ pub struct Relay {
     /// Nothing that is not in the pipe already can come any more.
     ending: bool,
     is_terminal: bool,
+    has_copied: bool,
 }
 
 impl Relay {
@@ -45,6 +46,7 @@ impl Relay {
             pending: 0..0,
             ending: false,
             is_terminal,
+            has_copied: false,
         })
     }
 
@@ -84,6 +86,7 @@ impl Relay {
             match rustix::io::read(source, &mut self.buffer[..]) {
                 Ok(0) => self.source = None,
                 Ok(count) => {
+                    self.has_copied = true;
                     log.write(self.stream, &self.buffer[..count], SystemTime::now());
                     if self.client.is_some() {
                         self.pending = 0..count;
@@ -141,6 +144,11 @@ impl Relay {
     /// The container has ended: what is in the pipe is all there is.
     pub fn end(&mut self) {
         self.ending = true;
+    }
+
+    /// Whether the container has written anything.
+    pub fn has_copied(&self) -> bool {
+        self.has_copied
     }
 
     /// Whether everything has been copied.

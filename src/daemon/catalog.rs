@@ -11,6 +11,7 @@ use crate::daemon::mounts::MountBook;
 use crate::daemon::query::{failure, image_failure};
 use brisk_cache::{Cache, LayerKey};
 use brisk_image::index_store::IndexStore;
+use brisk_image::startup::StartupStore;
 use brisk_image::store::{ImageRecord, ImageStore};
 use brisk_registry::Source;
 
@@ -18,6 +19,7 @@ use brisk_registry::Source;
 pub struct Catalog {
     images: ImageStore,
     indexes: IndexStore,
+    startups: StartupStore,
     cache: Cache,
     mounts: Arc<MountBook>,
     resolving: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -28,12 +30,14 @@ impl Catalog {
     pub fn new(
         images: ImageStore,
         indexes: IndexStore,
+        startups: StartupStore,
         cache: Cache,
         mounts: Arc<MountBook>,
     ) -> Self {
         Catalog {
             images,
             indexes,
+            startups,
             cache,
             mounts,
             resolving: Mutex::default(),
@@ -174,9 +178,18 @@ impl Catalog {
             .chain(mounted.iter().map(|m| &m.merged_index))
             .filter_map(|text| text.parse().ok())
             .collect();
+        let manifests: Vec<Digest> = records
+            .iter()
+            .map(|r| &r.manifest)
+            .chain(mounted.iter().map(|m| &m.manifest))
+            .filter_map(|text| text.parse().ok())
+            .collect();
         let in_use = self.cache.retain(&keys).map_err(|e| failure(&e, None))?;
         self.indexes
             .retain(&keys, &merged)
+            .map_err(|e| image_failure(&e))?;
+        self.startups
+            .retain(&manifests)
             .map_err(|e| image_failure(&e))?;
         self.images
             .prune_blobs(&records)

@@ -302,7 +302,7 @@ impl<'de> Deserialize<'de> for OrphanTimeout {
 }
 
 /// Seconds, minutes or hours: `30s`, `5m`, `1h`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds: u64 = match unit {
         "s" => 1,

@@ -25,6 +25,19 @@ pub struct ImageRequest {
     pub background: Option<Background>,
 }
 
+/// Which program of an image a container runs, for what is known of its starts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Program {
+    /// Replaces the image's Entrypoint; empty clears it.
+    pub entrypoint: Option<String>,
+    /// Replace the image's Cmd.
+    pub command: Vec<String>,
+    /// A request says when it is ready; until then nothing else is taken for it.
+    pub told_when_ready: bool,
+    /// It wants a mount that no other container shares, so that everything it reads is seen.
+    pub alone: bool,
+}
+
 /// What is fetched while nothing is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -48,13 +61,17 @@ pub enum Request {
         image: ImageRequest,
         /// The container that holds it from now on.
         container: String,
+        /// What it runs.
+        #[serde(default)]
+        program: Program,
     },
     /// A container needs its image no longer.
     Release {
         /// The container.
         container: String,
     },
-    /// The container's program has shown that it runs: `until-ready` background ends.
+    /// The container's program has shown that it runs: `until-ready` background ends, and so
+    /// does the recording of what its start needs.
     Ready {
         /// The container.
         container: String,
@@ -79,6 +96,13 @@ pub enum Request {
     Inspect {
         /// The image.
         image: ImageRequest,
+    },
+    /// Tells what is known of the starts of a program.
+    DescribeStartup {
+        /// The image.
+        image: ImageRequest,
+        /// The program.
+        program: Program,
     },
     /// Fetches an image whole.
     Pull {
@@ -113,6 +137,7 @@ impl Request {
             Request::Release { .. }
             | Request::Ready { .. }
             | Request::Inspect { .. }
+            | Request::DescribeStartup { .. }
             | Request::Pull { .. }
             | Request::Images
             | Request::Prune { .. }
@@ -127,10 +152,10 @@ impl Request {
 
     /// Whether what the service does about it depends on how it reaches registries.
     pub fn reaches_registries(&self) -> bool {
-        use Request::{Acquire, Inspect, Mount, Pull};
+        use Request::{Acquire, DescribeStartup, Inspect, Mount, Pull};
         matches!(
             self,
-            Acquire { .. } | Mount { .. } | Inspect { .. } | Pull { .. }
+            Acquire { .. } | Mount { .. } | Inspect { .. } | DescribeStartup { .. } | Pull { .. }
         )
     }
 }
@@ -173,6 +198,11 @@ pub enum Outcome {
     Mounted(MountedImage),
     /// An image's layers.
     Inspected(Inspection),
+    /// What is known of a program's starts; none where none was recorded.
+    Startup {
+        /// What is known.
+        startup: Option<Startup>,
+    },
     /// The known images.
     Images {
         /// One row a reference.
@@ -200,6 +230,23 @@ pub struct MountedImage {
     pub directory: PathBuf,
     /// The image config, verbatim JSON.
     pub config: String,
+}
+
+/// The recorded starts of one program of an image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Startup {
+    /// The reference, normalised.
+    pub reference: String,
+    /// Digest of the image manifest.
+    pub manifest: String,
+    /// Digest of the program's arguments.
+    pub command: String,
+    /// Starts that were recorded, old ones counting less.
+    pub starts: u32,
+    /// Leaves, of 64 KiB each, that at least half of them touched.
+    pub leaves: u64,
+    /// Digests of the layers that they belong to.
+    pub layers: Vec<String>,
 }
 
 /// What `brisk inspect --json` prints.

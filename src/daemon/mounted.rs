@@ -58,6 +58,9 @@ pub struct ImageMount {
     pub layers: Vec<MountedLayer>,
     /// A user's own directory rather than one shared by containers.
     pub explicit: bool,
+    /// One container's alone rather than shared.
+    #[serde(default)]
+    pub alone: bool,
     /// What background fetching this mount asked for.
     pub background: Background,
 }
@@ -83,6 +86,7 @@ impl ImageMount {
             merged_index: image.merged.digest().to_string(),
             layers: layers.collect(),
             explicit,
+            alone: false,
             background,
         }
     }

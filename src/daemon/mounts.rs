@@ -53,6 +53,16 @@ pub struct Wanted<'a> {
     pub request: &'a ImageRequest,
     /// What to fetch while nothing is asked for.
     pub background: Background,
+    /// Not to be shared.
+    pub alone: bool,
+}
+
+/// What a container got.
+pub struct Acquired {
+    /// The mount.
+    pub directory: PathBuf,
+    /// Its layers, where the mount was made for this container.
+    pub new: Option<OpenLayers>,
 }
 
 impl MountBook {
@@ -126,9 +136,12 @@ impl MountBook {
         self: &Arc<Self>,
         wanted: &Wanted<'_>,
         container: &str,
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<Acquired, Failure> {
         let on_io = |error: std::io::Error| failure(&error, None);
-        let image = ImageMount::new(wanted.image, wanted.request, wanted.background, false);
+        let image = ImageMount {
+            alone: wanted.alone,
+            ..ImageMount::new(wanted.image, wanted.request, wanted.background, false)
+        };
         // One at a time, so that two containers of one image do not make two mounts.
         let _acquiring = self
             .acquiring
@@ -136,7 +149,10 @@ impl MountBook {
             .expect("no holder of this lock panics");
         if let Some((id, directory)) = self.shared(&image) {
             self.holders.hold(&id, container).map_err(on_io)?;
-            return Ok(directory);
+            return Ok(Acquired {
+                directory,
+                new: None,
+            });
         }
         let id = new_id();
         let directory = self.holders.create(&id).map_err(on_io)?;
@@ -146,7 +162,11 @@ impl MountBook {
         if mounted.is_err() {
             self.holders.remove(&id);
         }
-        mounted
+        let (directory, layers) = mounted?;
+        Ok(Acquired {
+            directory,
+            new: Some(layers),
+        })
     }
 
     /// Mounts an image at a directory of the user's.
@@ -168,7 +188,7 @@ impl MountBook {
         if mounted.is_err() {
             self.holders.remove(&id);
         }
-        mounted
+        Ok(mounted?.0)
     }
 
     fn mount(
@@ -176,7 +196,7 @@ impl MountBook {
         record: MountRecord,
         image: ImageMount,
         wanted: &Wanted<'_>,
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<(PathBuf, OpenLayers), Failure> {
         let layers = self.layers.open(&image)?;
         let directory = record.directory.clone();
         let held = self.ask_keeper(|keeper| keeper.mount(&record))?;
@@ -191,7 +211,7 @@ impl MountBook {
             tracing::warn!(%error, "settling a mount");
         }
         self.layers.start_background(&layers, wanted.background);
-        Ok(directory)
+        Ok((directory, layers))
     }
 
     fn serve(
@@ -402,11 +422,15 @@ impl MountBook {
 
     /// The shared mount of an image, where there is one.
     fn shared(&self, image: &ImageMount) -> Option<(MountId, PathBuf)> {
+        if image.alone {
+            return None;
+        }
         let mounts = self.lock();
         mounts.iter().find_map(|(id, active)| {
             // A mount that nobody holds is on its way out.
             let is_alive = !active.serving.is_finished() && !self.holders.of(id).is_empty();
-            let fits = !active.image.explicit && active.image.is_same_tree(image);
+            let is_shared = !active.image.explicit && !active.image.alone;
+            let fits = is_shared && active.image.is_same_tree(image);
             let directory = &active.serving.record().directory;
             (is_alive && fits && is_mount_point(directory)).then(|| (id.clone(), directory.clone()))
         })

@@ -14,10 +14,12 @@ use crate::daemon::layers::LayerBook;
 use crate::daemon::mounts::MountBook;
 use crate::daemon::promotion::Promotion;
 use crate::daemon::query::Queries;
+use crate::daemon::startups::Startups;
 use brisk_cache::{Budget, Cache, CacheError};
 use brisk_image::Resolver;
 use brisk_image::index_store::IndexStore;
 use brisk_image::pull::Puller;
+use brisk_image::startup::StartupStore;
 use brisk_image::store::ImageStore;
 use brisk_layer::Resources;
 use brisk_mount::{Commands, MountError};
@@ -42,6 +44,7 @@ pub struct Service {
     cache: Cache,
     layers: Arc<LayerBook>,
     mounts: Arc<MountBook>,
+    startups: Arc<Startups>,
     resources: Arc<Resources>,
     clients: AtomicU64,
     idle_since: Mutex<Instant>,
@@ -101,7 +104,14 @@ impl Service {
                 config.limits.index_options(),
             ),
         };
-        let catalog = Catalog::new(images, indexes, cache.clone(), mounts.clone());
+        let startups = Startups::new(StartupStore::new(root), resources.clone());
+        let catalog = Catalog::new(
+            images,
+            indexes,
+            startups.store().clone(),
+            cache.clone(),
+            mounts.clone(),
+        );
         Ok(Arc::new(Service {
             config,
             queries,
@@ -110,6 +120,7 @@ impl Service {
             cache,
             layers,
             mounts,
+            startups,
             resources,
             clients: AtomicU64::new(0),
             idle_since: Mutex::new(Instant::now()),

@@ -13,6 +13,7 @@ pub mod publish;
 pub mod pull;
 pub mod query;
 pub mod resolve;
+pub mod startup;
 pub mod store;
 pub mod trust;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fuse::{Content, Done, Piece};
 use tokio::sync::Semaphore;
 
-use super::{Layer, ReadError, Resources};
+use super::{Layer, ReadError, Recorder, Resources};
 
 /// Reads of missing content that are worked on at a time, per image; the others queue. Each one
 /// may hold some chunks in memory, compressed and decoded: about 8 MiB.
@@ -22,6 +22,7 @@ thread_local! {
 pub struct ImageContent {
     layers: Arc<[Arc<Layer>]>,
     resources: Arc<Resources>,
+    recorder: Arc<Recorder>,
     places: Arc<Semaphore>,
 }
 
@@ -29,9 +30,11 @@ impl ImageContent {
     /// The content of these layers, number 0 first.
     pub fn new(layers: Vec<Arc<Layer>>, resources: Arc<Resources>) -> ImageContent {
         let places = Arc::new(Semaphore::new(MAX_WAITING_READS));
+        let recorder = Recorder::new(&layers);
         ImageContent {
             layers: layers.into(),
             resources,
+            recorder,
             places,
         }
     }
@@ -39,6 +42,11 @@ impl ImageContent {
     /// The image's layers.
     pub fn layers(&self) -> &[Arc<Layer>] {
         &self.layers
+    }
+
+    /// Records what is read first, once it is started.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     fn layer(&self, number: u32) -> Result<&Arc<Layer>, ReadError> {
@@ -111,6 +119,7 @@ impl ImageContent {
 
 impl Content for ImageContent {
     fn read(&self, pieces: Vec<Piece>, done: Done) {
+        self.recorder.touch(&pieces);
         // Taken out, so that `done` may read again on this thread.
         let mut buffer = BUFFER.take();
         match self.read_local(&pieces, &mut buffer) {

@@ -32,6 +32,7 @@ mod plan;
 mod policy;
 mod read;
 mod readable;
+mod recorder;
 mod request;
 mod resources;
 mod scratch;
@@ -50,6 +51,7 @@ pub use error::ReadError;
 pub use gate::{FetchGate, Hold, Permit};
 pub use policy::{OnOutage, Policy};
 pub use readable::{Layer, LayerParts};
+pub use recorder::Recorder;
 pub use resources::Resources;
 pub use scratch::Scratch;
 

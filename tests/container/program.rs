@@ -102,6 +102,10 @@ impl ImageProvider for DirectoryProvider {
         })
     }
 
+    fn ready(&self, _: &ContainerId) -> Result<(), ImageError> {
+        Ok(())
+    }
+
     fn release(&self, container: &ContainerId) -> Result<(), ImageError> {
         if self.images.join(AWAY).exists() {
             return Err(ImageError {

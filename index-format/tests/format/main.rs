@@ -10,6 +10,7 @@ mod golden;
 mod merge;
 mod model;
 mod read;
+mod startup;
 mod symlinks;
 mod validate;
 mod wire;

@@ -5,6 +5,7 @@
 //! prepared comes from here; what the container is afterwards is in its directory.
 
 mod prepare;
+mod readiness;
 mod stdio;
 mod supervise;
 
@@ -17,6 +18,7 @@ use brisk_durable::Durability;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use prepare::Prepared;
+use readiness::Readiness;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::AsFd;
@@ -113,17 +115,27 @@ fn watch_over(
     redirect_stderr(&container)?;
     let told = client.send(&Event::Started);
     let client = told.is_ok().then_some(client);
-    let Ended { code, client } = supervise::supervise(
-        supervise::Watched {
+    let readiness = Readiness::new(&record.options, init.pid);
+    let on_ready = || {
+        if let Err(error) = provider.ready(&container.id) {
+            tracing::warn!(container = container.id.short(), "{error}");
+        }
+    };
+    // Told by a thread: who waits for the container's output does not wait for the service.
+    let Ended { code, client } = std::thread::scope(|scope| {
+        let watched = supervise::Watched {
             container: &container,
             state: &state,
             init,
             signals,
             client,
-        },
-        outputs,
-        |code| finish(&container, &record, &state, &mut lock, code),
-    )?;
+            readiness,
+            on_ready: &mut || drop(scope.spawn(on_ready)),
+        };
+        supervise::supervise(watched, outputs, |code| {
+            finish(&container, &record, &state, &mut lock, code)
+        })
+    })?;
     let failures = cleanup::take_down(&container, &runtime, provider, Release::Insist);
     for failure in &failures {
         tracing::warn!(container = container.id.short(), "{failure}");

@@ -264,6 +264,9 @@ fn acquire(
     let acquired = provider.acquire(&ImageRequest {
         reference: request.options.image.clone(),
         platform: request.options.platform.clone(),
+        entrypoint: request.options.entrypoint.clone(),
+        command: request.options.command.clone(),
+        told_when_ready: request.options.ready_after_ms.is_some(),
         container: container.id.clone(),
         cancel: Some(client.as_fd()),
     });

@@ -1,5 +1,6 @@
 //! While the program runs: output, input, signals, and its end.
 
+use super::readiness::Readiness;
 use super::stdio::Outputs;
 use crate::control::{Command, Connection, Received};
 use crate::error::{ContainerError, signal_exit_code};
@@ -41,6 +42,10 @@ pub struct Watched<'a> {
     pub signals: SignalFd,
     /// The client, where it is there.
     pub client: Option<Connection>,
+    /// When the container is ready.
+    pub readiness: Readiness,
+    /// Called once, when it is.
+    pub on_ready: &'a mut dyn FnMut(),
 }
 
 /// The program has ended and its output is out.
@@ -79,6 +84,7 @@ pub fn supervise(
             }
         }
         watch.copy();
+        watch.look_whether_ready();
         if let Some(code) = watch.code
             && watch.is_done()
         {
@@ -124,6 +130,13 @@ impl Watch<'_> {
         }
     }
 
+    fn look_whether_ready(&mut self) {
+        let has_written = self.outputs.relays.iter().any(|relay| relay.has_copied());
+        if self.watched.readiness.is_reached(has_written) {
+            (self.watched.on_ready)();
+        }
+    }
+
     /// Waits for something to do, and does it unless it is copying.
     fn wait(&mut self) -> Result<(), ContainerError> {
         let mut fds = vec![PollFd::new(&self.watched.signals, PollFlags::IN)];
@@ -150,7 +163,11 @@ impl Watch<'_> {
         {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
-        let limit = self.code.map(|_| timespec(TERMINAL_REST_LIMIT));
+        let limit = match self.code {
+            Some(_) => Some(TERMINAL_REST_LIMIT),
+            None => self.watched.readiness.next_look(),
+        };
+        let limit = limit.map(timespec);
         match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(ContainerError::kernel("wait for the container")(errno)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::catalog::Catalog;
 use crate::daemon::control::{
-    Background, Failure, ImageRequest, Inspection, MountedImage, Outcome, Request,
+    Background, Failure, ImageRequest, Inspection, MountedImage, Outcome, Program, Request,
 };
 use crate::daemon::holders::is_container_name;
 use crate::daemon::layers::LayerBook;
@@ -15,6 +15,7 @@ use crate::daemon::mounted::ImageMount;
 use crate::daemon::mounts::{Place, Wanted};
 use crate::daemon::query::{failure, image_failure};
 use crate::daemon::service::Service;
+use crate::daemon::startups::StartKey;
 use brisk_image::{Observer, ResolvedImage};
 
 /// How long `umount` waits until everything of the mount is cleared away.
@@ -35,16 +36,20 @@ impl Service {
         observer: Arc<dyn Observer>,
     ) -> Result<Outcome, Failure> {
         match request {
-            Request::Acquire { image, container } => {
-                self.acquire(image, container, &observer).await
-            }
+            Request::Acquire {
+                image,
+                container,
+                program,
+            } => self.acquire(image, container, program, &observer).await,
             Request::Release { container } => {
+                self.startups.end(&container).await;
                 let mounts = self.mounts.clone();
                 off_the_reactor(move || mounts.release(&container)).await?;
                 Ok(Outcome::Nothing)
             }
             Request::Ready { container } => {
                 self.mounts.ready(&container);
+                self.startups.end(&container).await;
                 Ok(Outcome::Nothing)
             }
             Request::Mount {
@@ -74,6 +79,13 @@ impl Service {
                 Ok(Outcome::Nothing)
             }
             Request::Inspect { image } => self.inspect(&image, &observer).await,
+            Request::DescribeStartup { image, program } => {
+                let image = self.resolve(&image, false, &observer).await?;
+                let key = start_key(&image, &program)?;
+                let reference = &image.record.reference;
+                let startup = key.and_then(|key| self.startups.describe(reference, key));
+                Ok(Outcome::Startup { startup })
+            }
             Request::Pull { image } => self.pull(&image, &observer).await,
             Request::Images => Ok(Outcome::Images {
                 images: self.catalog.rows(),
@@ -101,6 +113,7 @@ impl Service {
     /// Takes back what a request did whose client did not live to hear of it.
     pub async fn undo(self: &Arc<Self>, request: &Request) {
         if let Request::Acquire { container, .. } = request {
+            self.startups.forget(container);
             let (mounts, container) = (self.mounts.clone(), container.clone());
             let _ = off_the_reactor(move || mounts.release(&container)).await;
         }
@@ -110,6 +123,7 @@ impl Service {
         self: &Arc<Self>,
         request: ImageRequest,
         container: String,
+        program: Program,
         observer: &Arc<dyn Observer>,
     ) -> Result<Outcome, Failure> {
         if !is_container_name(&container) {
@@ -121,15 +135,20 @@ impl Service {
         }
         let image = self.resolve(&request, false, observer).await?;
         let background = self.background(&request);
-        let mounts = self.mounts.clone();
+        let (mounts, startups) = (self.mounts.clone(), self.startups.clone());
         off_the_reactor(move || {
+            let key = start_key(&image, &program)?;
             let wanted = Wanted {
                 image: &image,
                 request: &request,
                 background,
+                alone: program.alone,
             };
-            let directory = mounts.acquire(&wanted, &container)?;
-            Ok(mounted(&image, directory))
+            let acquired = mounts.acquire(&wanted, &container)?;
+            if let (Some(open), Some(key)) = (&acquired.new, key) {
+                startups.begin(key, &container, open, program.told_when_ready);
+            }
+            Ok(mounted(&image, acquired.directory))
         })
         .await?
     }
@@ -149,6 +168,7 @@ impl Service {
                 image: &image,
                 request: &request,
                 background,
+                alone: true,
             };
             let directory = mounts.mount_at(&wanted, &place)?;
             Ok(mounted(&image, directory))
@@ -239,6 +259,13 @@ impl Service {
     fn background(&self, request: &ImageRequest) -> Background {
         request.background.unwrap_or(self.config.fetch.background)
     }
+}
+
+/// The start of a program of an image; none where neither names one.
+fn start_key(image: &ResolvedImage, program: &Program) -> Result<Option<StartKey>, Failure> {
+    let manifest = image.record.manifest.parse();
+    let manifest = manifest.map_err(|e: index_format::DigestError| failure(&e, None))?;
+    Ok(StartKey::new(manifest, &image.config, program))
 }
 
 fn mounted(image: &ResolvedImage, directory: PathBuf) -> Outcome {

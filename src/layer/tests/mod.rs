@@ -8,6 +8,7 @@ mod faults;
 mod neighbours;
 mod passing;
 mod reads;
+mod recorder;
 mod recovery;
 mod room;
 mod streamed;

@@ -9,7 +9,7 @@ LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
 .PHONY: demo test build check check-python check-redis bench conformance clean install-build \
-	install-test install-bench bench-index bench-index-8g bench-chunks bench-cold bench-warm \
+	install-test install-bench bench-index bench-index-8g bench-chunks bench-cold bench-warm bench-yield \
 	bench-runtime
 
 demo: install-build build
@@ -37,7 +37,7 @@ conformance: install-build
 	tests/conformance/compare target/conformance $(TARGET)/brisk-runtime
 
 # Each prints a table of ratios from one run in which the contenders take turns.
-bench: bench-index bench-chunks bench-cold bench-warm bench-runtime
+bench: bench-index bench-chunks bench-cold bench-yield bench-warm bench-runtime
 
 bench-index: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) index $(LAYOUT)
@@ -48,6 +48,8 @@ bench-chunks: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) chunks $(LAYOUT)
 bench-cold: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) cold $(LAYOUT)
+bench-yield: build $(LAYOUT)/index.json
+	$(TARGET)/brisk-compare --rounds $(ROUNDS) yield $(LAYOUT)
 bench-warm: build $(LAYOUT)/index.json
 	$(TARGET)/brisk-compare --rounds $(ROUNDS) warm $(LAYOUT)
 

@@ -63,9 +63,10 @@ pub fn status(global: &GlobalOptions, arguments: &StatusArguments) -> Result<(),
         HumanBytes(status.cache_budget)
     ))?;
     line(format_args!(
-        "fetched    {} on demand, {} ahead, {} in the background, {} of metadata",
+        "fetched    {} on demand, {} for the start, {} ahead, {} in the background, {} of metadata",
         HumanBytes(counters.demand_bytes),
-        HumanBytes(counters.read_ahead_bytes),
+        HumanBytes(counters.start_up_bytes),
+        HumanBytes(counters.speculation_bytes),
         HumanBytes(counters.background_bytes),
         HumanBytes(counters.metadata_bytes)
     ))?;

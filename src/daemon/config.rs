@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde::de::{self, Deserializer, Visitor};
 use crate::daemon::control::Background;
 use brisk_image::trust::Policy;
 use brisk_indexer::{IndexOptions, MAX_STREAM_SIZE};
+use brisk_layer::FetchLimits;
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/brisk/config.toml";
@@ -98,13 +100,40 @@ pub struct CacheConfig {
 }
 
 /// Fetching.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchConfig {
     /// What is fetched while nothing is asked for.
     pub background: Background,
     /// What a read does while its content cannot be had.
     pub on_outage: OnOutage,
+    /// Requests for layer content at a time to one registry; two of them are kept for reads
+    /// that wait.
+    pub connections: NonZeroU32,
+    /// Compressed bytes of layers on their way from one registry.
+    pub in_flight: ByteSize,
+}
+
+impl FetchConfig {
+    /// The limits of one registry.
+    pub fn limits(&self) -> FetchLimits {
+        FetchLimits {
+            connections: self.connections.get(),
+            in_flight_bytes: self.in_flight.0,
+        }
+    }
+}
+
+impl Default for FetchConfig {
+    fn default() -> Self {
+        let limits = FetchLimits::default();
+        FetchConfig {
+            background: Background::default(),
+            on_outage: OnOutage::default(),
+            connections: NonZeroU32::new(limits.connections).unwrap_or(NonZeroU32::MIN),
+            in_flight: ByteSize(limits.in_flight_bytes),
+        }
+    }
 }
 
 /// What a read does while its content cannot be had.
@@ -329,6 +358,7 @@ mod tests {
             config.fetch.on_outage,
             OnOutage::Wait(Duration::from_secs(300))
         );
+        assert_eq!(config.fetch.limits(), FetchLimits::default());
         assert_eq!(config.cache.budget, None);
         assert_eq!(config.service.orphan_timeout, OrphanTimeout::Off);
     }
@@ -342,6 +372,8 @@ mod tests {
             [fetch]
             background = "until-ready"
             on_outage = { wait = "forever" }
+            connections = 6
+            in_flight = "64MiB"
             [registry]
             plain_http = ["registry.test:5000"]
             https = ["localhost:5443"]
@@ -360,6 +392,11 @@ mod tests {
         assert_eq!(config.limits.index_options().max_stream_size, 2 << 30);
         assert_eq!(config.fetch.background, Background::UntilReady);
         assert_eq!(config.fetch.on_outage, OnOutage::Forever);
+        let limits = FetchLimits {
+            connections: 6,
+            in_flight_bytes: 64 << 20,
+        };
+        assert_eq!(config.fetch.limits(), limits);
         assert_eq!(config.registry.https, ["localhost:5443"]);
         let after = OrphanTimeout::After(Duration::from_secs(600));
         assert_eq!(config.service.orphan_timeout, after);

@@ -356,8 +356,13 @@ pub struct Counters {
     pub waiting_reads: u64,
     /// Compressed bytes fetched because a read asked for them.
     pub demand_bytes: u64,
-    /// Compressed bytes fetched ahead of sequential reads.
-    pub read_ahead_bytes: u64,
+    /// Compressed bytes fetched because earlier starts of the image have read them.
+    #[serde(default)]
+    pub start_up_bytes: u64,
+    /// Compressed bytes fetched because a reader would probably ask for them: what follows in a
+    /// file, what lies beside it.
+    #[serde(default)]
+    pub speculation_bytes: u64,
     /// Compressed bytes fetched in the background, and by whole pulls.
     pub background_bytes: u64,
     /// Bytes of manifests, configs, referrers and indexes.

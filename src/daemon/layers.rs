@@ -20,8 +20,8 @@ use brisk_image::trust::Trust;
 use brisk_image::{Observer, Query, ResolvedLayer};
 use brisk_layer::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate,
-    FetchedCheckpoints, ImageContent, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy,
-    Resources,
+    FetchLimits, FetchedCheckpoints, ImageContent, IndexCheckpoints, Layer, LayerParts, OnOutage,
+    Policy, Resources,
 };
 use brisk_registry::{BlobRef, ImageSource};
 
@@ -68,6 +68,7 @@ pub struct LayerBook {
     queries: Arc<Queries>,
     resources: Arc<Resources>,
     policy: Policy,
+    fetch_limits: FetchLimits,
     promotion: Promotion,
     open: Mutex<HashMap<LayerKey, Weak<Layer>>>,
     gates: Mutex<HashMap<String, Arc<FetchGate>>>,
@@ -80,10 +81,10 @@ impl LayerBook {
         indexes: IndexStore,
         queries: Arc<Queries>,
         resources: Arc<Resources>,
-        on_outage: config::OnOutage,
+        fetch: &config::FetchConfig,
         promotion: Promotion,
     ) -> Self {
-        let on_outage = match on_outage {
+        let on_outage = match fetch.on_outage {
             config::OnOutage::Wait(limit) => OnOutage::Wait(limit),
             config::OnOutage::Forever => OnOutage::Forever,
             config::OnOutage::Eio => OnOutage::Eio,
@@ -97,6 +98,7 @@ impl LayerBook {
                 on_outage,
                 ..Policy::default()
             },
+            fetch_limits: fetch.limits(),
             promotion,
             open: Mutex::default(),
             gates: Mutex::default(),
@@ -204,14 +206,16 @@ impl LayerBook {
         }))
     }
 
-    /// One gate a host: its background traffic waits for its readers.
+    /// One gate a host, over all its layers and images: what nobody waits for makes way for
+    /// readers.
     fn gate(&self, source: &ImageSource) -> Arc<FetchGate> {
         let host = match source {
             ImageSource::Registry { reference, .. } => reference.repository().host().to_owned(),
             ImageSource::Layout { .. } => String::new(),
         };
         let mut gates = self.gates.lock().expect("no holder of this lock panics");
-        gates.entry(host).or_default().clone()
+        let gate = || FetchGate::new(self.fetch_limits);
+        gates.entry(host).or_insert_with(gate).clone()
     }
 
     /// Starts fetching the rest of a mount's layers.
@@ -228,7 +232,12 @@ impl LayerBook {
                 .runtime()
                 .spawn_blocking(move || layers.close_complete());
         }
-        let fetch = BackgroundFetch::start(layers.layers.clone(), mode, &self.resources);
+        let fetch = BackgroundFetch::start(
+            layers.layers.clone(),
+            mode,
+            &self.resources,
+            layers.content.account(),
+        );
         *layers
             .fetching
             .lock()
@@ -271,8 +280,12 @@ impl LayerBook {
                 .sum::<u64>()
                 .saturating_sub(told),
         );
-        let fetch =
-            BackgroundFetch::start(open.layers.clone(), BackgroundMode::Full, &self.resources);
+        let fetch = BackgroundFetch::start(
+            open.layers.clone(),
+            BackgroundMode::Full,
+            &self.resources,
+            open.content.account(),
+        );
         let outcome = fetch.outcome();
         tokio::pin!(outcome);
         let mut interval = tokio::time::interval(PROGRESS_INTERVAL);

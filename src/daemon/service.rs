@@ -84,7 +84,7 @@ impl Service {
             indexes.clone(),
             queries.clone(),
             resources.clone(),
-            config.fetch.on_outage,
+            &config.fetch,
             Promotion::new(cache.clone(), indexes.clone(), images.clone()),
         ));
         let mounts = Arc::new(MountBook::open(

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
-use super::{Cause, Closing, Layer, Resources};
+use super::{Account, Cause, Closing, Layer, Purpose, Resources};
 
 /// Runs fetched or decoded at a time: some arriving, some being decoded, the next one asked for.
 const MAX_RUNS: usize = 8;
@@ -67,12 +67,14 @@ impl BackgroundFetch {
         layers: Vec<Arc<Layer>>,
         mode: BackgroundMode,
         resources: &Arc<Resources>,
+        account: &Arc<Account>,
     ) -> BackgroundFetch {
         let (stop, stopped) = watch::channel(false);
         let task = match mode {
             BackgroundMode::Off => None,
             BackgroundMode::Full | BackgroundMode::UntilReady => {
-                let fetcher = Fetcher::new(layers, mode, stopped);
+                let purpose = Purpose::new(Cause::Background, account);
+                let fetcher = Fetcher::new(layers, mode, purpose, stopped);
                 Some(resources.runtime.spawn(fetcher.run()))
             }
         };
@@ -116,6 +118,7 @@ struct Report {
 struct Fetcher {
     layers: Vec<Arc<Layer>>,
     mode: BackgroundMode,
+    purpose: Purpose,
     stopped: watch::Receiver<bool>,
     running: JoinSet<Report>,
     /// Places for runs whose bytes have not all arrived.
@@ -135,11 +138,13 @@ impl Fetcher {
     fn new(
         layers: Vec<Arc<Layer>>,
         mode: BackgroundMode,
+        purpose: Purpose,
         stopped: watch::Receiver<bool>,
     ) -> Fetcher {
         Fetcher {
             layers,
             mode,
+            purpose,
             stopped,
             running: JoinSet::new(),
             downloading: Arc::new(Semaphore::new(MAX_DOWNLOADING)),
@@ -225,17 +230,27 @@ impl Fetcher {
         if layer.must_be_streamed() {
             return self.stream(number, &layer).await;
         }
+        let (mut next, end) = (0, layer.index().chunk_count());
         let mut asked = 0;
-        let mut next = 0;
-        while let Some(chunks) = self.next_missing(number, &layer, &mut next).await {
+        loop {
             while self.running.len() >= MAX_RUNS {
                 self.settle_one().await;
             }
-            if self.no_room {
+            // Chosen as late as can be: readers change what is likely to be read.
+            // Never closed.
+            let place = self.downloading.clone().acquire_owned().await.ok();
+            let wanted = match self.next_warm().await {
+                Some(warm) => Some(warm),
+                None => {
+                    let chunks = self.next_missing(number, &layer, &mut next, end).await;
+                    chunks.map(|chunks| (number, chunks))
+                }
+            };
+            let Some((number, chunks)) = wanted.filter(|_| !self.no_room) else {
                 break;
-            }
+            };
             asked += 1;
-            self.fetch(number, &layer, chunks).await;
+            self.fetch(number, chunks, place).await;
             // What has ended meanwhile.
             while let Some(Ok(report)) = self.running.try_join_next() {
                 self.settle(report);
@@ -253,7 +268,7 @@ impl Fetcher {
         let mut next = 0;
         // A leaf that stays wrong is not asked for in every pass.
         while layer.closing() != Closing::Poisoned && !self.corrupt.contains(&(number, STREAMED)) {
-            match layer.stream_on(next).await {
+            match layer.stream_on(&self.purpose.account, next).await {
                 Ok(None) => break,
                 Ok(Some(seen)) => {
                     self.progress = true;
@@ -280,12 +295,35 @@ impl Fetcher {
         asked
     }
 
-    /// The next chunks that are missing, as many neighbours as make one request.
+    /// The next chunks that are missing behind what readers have asked for, the latest first.
+    async fn next_warm(&self) -> Option<(usize, Vec<u32>)> {
+        loop {
+            let latest = |number: &usize| self.layers[*number].warmth().latest();
+            let number = (0..self.layers.len()).max_by_key(latest)?;
+            let layer = &self.layers[number];
+            let mut place = layer.warmth().take()?;
+            if layer.lost_checkpoints().get().is_some() {
+                continue;
+            }
+            let end = place.end.min(layer.index().chunk_count());
+            let chunks = self.next_missing(number, layer, &mut place.next, end).await;
+            match chunks {
+                Some(chunks) => {
+                    layer.warmth().put_back(place);
+                    return Some((number, chunks));
+                }
+                None => continue,
+            }
+        }
+    }
+
+    /// The next chunks before `end` that are missing, as many neighbours as make one request.
     async fn next_missing(
         &self,
         number: usize,
         layer: &Arc<Layer>,
         next: &mut u32,
+        end: u32,
     ) -> Option<Vec<u32>> {
         if layer.closing() == Closing::Poisoned {
             return None;
@@ -293,7 +331,7 @@ impl Fetcher {
         let limit = layer.gate().request_bytes();
         let mut chunks = Vec::new();
         let mut start = 0;
-        while *next < layer.index().chunk_count() {
+        while *next < end {
             let chunk = layer.chunk(*next).ok()?;
             // What an unclean stop has left is verified rather than fetched again.
             layer.confirm_off_the_reactor(chunk.stream.clone()).await;
@@ -318,18 +356,23 @@ impl Fetcher {
     }
 
     /// Starts fetching chunks when the gate allows it.
-    async fn fetch(&mut self, number: usize, layer: &Arc<Layer>, chunks: Vec<u32>) {
+    async fn fetch(
+        &mut self,
+        number: usize,
+        chunks: Vec<u32>,
+        mut place: Option<OwnedSemaphorePermit>,
+    ) {
+        let layer = self.layers[number].clone();
         let Ok(runs) = layer.runs(chunks, u64::MAX) else {
             return;
         };
         for run in runs {
-            // Never closed.
-            let place = self.downloading.clone().acquire_owned().await.ok();
+            let place = place.take();
             let bytes = layer.first_piece_bytes(&run.compressed());
-            let permit = layer.gate().enter(Cause::Background, bytes).await;
+            let permit = layer.gate().enter(&self.purpose, bytes).await;
             // Only now, so that no reader waits for something that waits for readers.
             if let Some(flight) = layer.flights().claim(run) {
-                self.spawn(number, layer, flight, Start { permit, place });
+                self.spawn(number, &layer, flight, Start { permit, place });
             }
         }
     }
@@ -337,7 +380,7 @@ impl Fetcher {
     fn spawn(&mut self, number: usize, layer: &Arc<Layer>, flight: Flight, start: Start) {
         let chunks = flight.run.numbers().collect();
         let landing = flight.landing();
-        let fly = layer.clone().fly(flight, Cause::Background, Some(start));
+        let fly = layer.clone().fly(flight, self.purpose.clone(), Some(start));
         self.running.spawn(async move {
             let (outcome, ()) = futures_util::future::join(Landing::outcome(landing), fly).await;
             Report {
@@ -404,7 +447,7 @@ impl Fetcher {
     async fn close_in_passing(&self) {
         for layer in self.undecided().filter(|layer| !layer.file().is_complete()) {
             let digest = layer.digest();
-            match layer.close_in_passing().await {
+            match layer.close_in_passing(&self.purpose).await {
                 Ok(closing) => tracing::info!(layer = %digest, ?closing, "compared in passing"),
                 Err(error) => tracing::warn!(%error, "not closed"),
             }

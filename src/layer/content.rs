@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fuse::{Content, Done, Piece};
 use tokio::sync::Semaphore;
 
-use super::{Layer, ReadError, Recorder, Resources};
+use super::{Account, Layer, ReadError, Recorder, Resources};
 
 /// Reads of missing content that are worked on at a time, per image; the others queue. Each one
 /// may hold some chunks in memory, compressed and decoded: about 8 MiB.
@@ -22,6 +22,7 @@ thread_local! {
 pub struct ImageContent {
     layers: Arc<[Arc<Layer>]>,
     resources: Arc<Resources>,
+    account: Arc<Account>,
     recorder: Arc<Recorder>,
     places: Arc<Semaphore>,
 }
@@ -33,10 +34,16 @@ impl ImageContent {
         let recorder = Recorder::new(&layers);
         ImageContent {
             layers: layers.into(),
+            account: Account::new(&resources),
             resources,
             recorder,
             places,
         }
+    }
+
+    /// What was done for the image.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The image's layers.
@@ -69,10 +76,11 @@ impl ImageContent {
                     length,
                 } => {
                     buffer.resize(start + length as usize, 0);
-                    if !self
-                        .layer(layer)?
-                        .try_read(offset.0, &mut buffer[start..])?
-                    {
+                    if !self.layer(layer)?.try_read_for(
+                        &self.account,
+                        offset.0,
+                        &mut buffer[start..],
+                    )? {
                         return Ok(false);
                     }
                 }
@@ -91,7 +99,8 @@ impl ImageContent {
                     offset,
                     length,
                 } => {
-                    let read = self.layer(layer)?.read(offset.0, length).await?;
+                    let layer = self.layer(layer)?;
+                    let read = layer.read_for(&self.account, offset.0, length).await?;
                     if bytes.is_empty() {
                         bytes = read;
                     } else {

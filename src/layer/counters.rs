@@ -2,30 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why something is fetched, the most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cause {
-    /// A reader waits.
-    Demand,
-    /// A reader will probably ask next.
-    ReadAhead,
-    /// The rest of the image.
-    Background,
-}
-
-impl Cause {
-    /// All causes.
-    pub const ALL: [Cause; 3] = [Cause::Demand, Cause::ReadAhead, Cause::Background];
-
-    /// The cause's name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::Demand => "demand",
-            Cause::ReadAhead => "readahead",
-            Cause::Background => "background",
-        }
-    }
-}
+use super::Cause;
 
 /// Counters since the service started; `demand_reads_waiting` is a gauge.
 #[derive(Debug, Default)]
@@ -33,8 +10,8 @@ pub struct Counters {
     demand_reads_waiting: AtomicU64,
     local_reads: AtomicU64,
     missing_reads: AtomicU64,
-    fetched_bytes: [AtomicU64; 3],
-    requests: [AtomicU64; 3],
+    fetched_bytes: [AtomicU64; Cause::ALL.len()],
+    requests: [AtomicU64; Cause::ALL.len()],
     failed_requests: AtomicU64,
     decoded_chunks: AtomicU64,
     verification_failures: AtomicU64,

@@ -148,7 +148,7 @@ impl DecodeJob {
 /// False when the budget did not allow it.
 pub(super) fn store(layer: &Layer, leaf: u64, bytes: &[u8], cause: Cause) -> bool {
     let priority = match cause {
-        Cause::Demand | Cause::ReadAhead => Priority::Demand,
+        Cause::Demand | Cause::StartUp | Cause::Speculation => Priority::Demand,
         Cause::Background => Priority::Background,
     };
     let stored = layer.file().store(leaf, bytes, priority);

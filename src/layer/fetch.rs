@@ -13,7 +13,7 @@ use super::decoded::Decoded;
 use super::flight::{Flight, Outcome};
 use super::gate::Permit;
 use super::plan::Run;
-use super::{Cause, CheckpointError, Layer, ReadError};
+use super::{Cause, CheckpointError, Layer, Purpose, ReadError};
 
 /// What the owner of a fetch that nobody waits for brings along.
 #[derive(Debug)]
@@ -26,38 +26,32 @@ pub(super) struct Start {
 
 impl Layer {
     /// Fetches a claimed run and tells everybody who waits for it.
-    pub(super) async fn fly(self: Arc<Self>, flight: Flight, cause: Cause, start: Option<Start>) {
-        let fetch = self.fetch_run(&flight, cause, start);
-        let result = match cause {
+    pub(super) async fn fly(
+        self: Arc<Self>,
+        flight: Flight,
+        purpose: Purpose,
+        start: Option<Start>,
+    ) {
+        let fetch = self.fetch_run(&flight, &purpose, start);
+        let result = match purpose.cause {
             // Through an outage nobody fetches for readers that have gone.
             Cause::Demand => tokio::select! {
                 result = fetch => result,
                 () = flight.deserted() => return,
             },
-            Cause::ReadAhead | Cause::Background => tokio::select! {
-                result = fetch => result,
-                () = self.hold_when_wanted(&flight) => return,
-            },
+            Cause::StartUp | Cause::Speculation | Cause::Background => fetch.await,
         };
         let outcome = match result {
             Ok(decoded) => Outcome::Decoded(Arc::new(decoded)),
-            Err(error) => Outcome::Failed(cause, error),
+            Err(error) => Outcome::Failed(purpose.cause, error),
         };
         flight.land(outcome);
-    }
-
-    /// From the moment that a reader waits for the flight, other idle requests make way. Does
-    /// not end.
-    async fn hold_when_wanted(&self, flight: &Flight) {
-        flight.wanted().await;
-        let _hold = self.gate().hold();
-        std::future::pending::<()>().await;
     }
 
     async fn fetch_run(
         self: &Arc<Self>,
         flight: &Flight,
-        cause: Cause,
+        purpose: &Purpose,
         start: Option<Start>,
     ) -> Result<Decoded, ReadError> {
         let (permit, place) = start.map_or((None, None), |start| (Some(start.permit), start.place));
@@ -67,9 +61,9 @@ impl Layer {
         {
             return Err(self.without_checkpoints(source.clone()));
         }
-        let download = self.download(flight, cause, permit, false);
+        let download = self.download(flight, purpose, permit, false);
         let (bytes, checkpoints) = if self.needs_checkpoints(&flight.run, window.is_some()) {
-            let both = futures_util::future::join(download, self.checkpoints(cause));
+            let both = futures_util::future::join(download, self.checkpoints(purpose.cause));
             let (bytes, checkpoints) = both.await;
             (bytes?, Some(checkpoints?))
         } else {
@@ -77,7 +71,7 @@ impl Layer {
         };
         drop(place);
         let decoded = self
-            .decode(flight, cause, bytes, window, checkpoints)
+            .decode(flight, purpose, bytes, window, checkpoints)
             .await?;
         let wrong = decoded.wrong().count() as u64;
         if wrong == 0 {
@@ -86,21 +80,23 @@ impl Layer {
         self.counters().count_verification_failures(wrong);
         let layer = self.digest();
         tracing::warn!(%layer, leaves = wrong, "content does not match its digests; fetching anew");
-        self.fetch_again(flight, cause).await
+        self.fetch_again(flight, purpose).await
     }
 
     /// The second and last attempt: past whatever may keep copies, and from checkpoints only.
     async fn fetch_again(
         self: &Arc<Self>,
         flight: &Flight,
-        cause: Cause,
+        purpose: &Purpose,
     ) -> Result<Decoded, ReadError> {
         let checkpoints = match self.needs_checkpoints(&flight.run, false) {
-            true => Some(self.checkpoints(cause).await?),
+            true => Some(self.checkpoints(purpose.cause).await?),
             false => None,
         };
-        let bytes = self.download(flight, cause, None, true).await?;
-        let decoded = self.decode(flight, cause, bytes, None, checkpoints).await?;
+        let bytes = self.download(flight, purpose, None, true).await?;
+        let decoded = self
+            .decode(flight, purpose, bytes, None, checkpoints)
+            .await?;
         let mut wrong = 0;
         for leaf in decoded.wrong() {
             wrong += 1;
@@ -117,14 +113,14 @@ impl Layer {
     async fn decode(
         self: &Arc<Self>,
         flight: &Flight,
-        cause: Cause,
+        purpose: &Purpose,
         bytes: Bytes,
         window: Option<Vec<u8>>,
         checkpoints: Option<Arc<Checkpoints>>,
     ) -> Result<Decoded, ReadError> {
-        let idle = match cause {
+        let idle = match purpose.cause {
             Cause::Demand => None,
-            Cause::ReadAhead | Cause::Background => tokio::select! {
+            Cause::StartUp | Cause::Speculation | Cause::Background => tokio::select! {
                 idle = self.resources().idle_decoders.acquire() => Some(idle),
                 () = flight.wanted() => None,
             },
@@ -132,7 +128,7 @@ impl Layer {
         let (layer, run) = (self.clone(), flight.run.clone());
         let job = DecodeJob {
             layer,
-            cause,
+            cause: purpose.cause,
             run,
             bytes,
             window,

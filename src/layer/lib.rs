@@ -13,6 +13,7 @@
 
 mod answer;
 mod background;
+mod cause;
 mod checkpoints;
 mod closing;
 mod comparison;
@@ -30,6 +31,7 @@ mod pace;
 mod passing;
 mod plan;
 mod policy;
+mod prefetch;
 mod read;
 mod readable;
 mod recorder;
@@ -38,17 +40,20 @@ mod resources;
 mod scratch;
 mod sequence;
 mod stream;
+mod warmth;
 
 pub use background::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
+pub use cause::{Account, Cause, Purpose};
 pub use checkpoints::{
     CheckpointError, CheckpointSource, Checkpoints, FetchedCheckpoints, IndexCheckpoints,
 };
 pub use closing::{CloseError, Closing};
 pub use comparison::{Comparison, LayerOwner};
 pub use content::{ImageContent, MAX_WAITING_READS};
-pub use counters::{Cause, Counters};
+pub use counters::Counters;
 pub use error::ReadError;
-pub use gate::{FetchGate, Hold, Permit};
+pub use gate::{FetchGate, FetchLimits, Permit};
+pub use pace::Arrival;
 pub use policy::{OnOutage, Policy};
 pub use readable::{Layer, LayerParts};
 pub use recorder::Recorder;

@@ -4,27 +4,33 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::{Layer, ReadError, plan, scratch};
+use super::{Account, Layer, ReadError, plan, scratch};
 
 impl Layer {
-    /// Reads `buffer.len()` bytes of the stream from `offset` if they are all in the cache;
+    /// Reads, for an image, `buffer.len()` bytes of the stream from `offset` if they are all in the cache;
     /// false, with the buffer's content undefined, if not. Does not wait for the network, and
     /// not for the disk longer than a page cache miss takes.
     ///
     /// # Errors
     /// A range outside the stream, and a poisoned layer.
-    pub fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, ReadError> {
+    pub fn try_read_for(
+        &self,
+        account: &Arc<Account>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<bool, ReadError> {
         let range = self.checked(offset, buffer.len() as u64)?;
         self.check_state()?;
         if !self.read_local(range.clone(), buffer) {
             return Ok(false);
         }
         self.counters().count_local_read();
-        self.read_ahead(&range);
+        account.counters().count_local_read();
+        self.read_ahead(account, &range);
         Ok(true)
     }
 
-    /// Whether `try_read` would probably succeed.
+    /// Whether `try_read_for` would probably succeed.
     pub fn is_local(&self, offset: u64, length: u64) -> bool {
         self.checked(offset, length)
             .is_ok_and(|range| self.file().has(range))

@@ -9,7 +9,10 @@ const SAMPLES: usize = 16;
 
 /// Bytes per request that nobody waits for, before anything is known of the link. Usually a
 /// reader's request has been there first, and more is known.
-const FIRST_REQUEST: u64 = 256 << 10;
+const FIRST_REQUEST: u64 = 64 << 10;
+
+/// Bytes on their way for nobody meanwhile: a round trip of 30 ms at 70 Mbit/s.
+const FIRST_WINDOW: u64 = 256 << 10;
 
 /// Smaller requests would spend the link on headers and the server on lookups.
 const MIN_REQUEST: u64 = 64 << 10;
@@ -20,9 +23,9 @@ const MAX_REQUEST: u64 = 8 << 20;
 /// More bytes on their way for nobody would gain nothing on any link that can be had.
 const MAX_WINDOW: u64 = 64 << 20;
 
-/// A request's bytes keep a link of no distance busy this long, at least: 250 requests per
+/// A request's bytes keep a link of no distance busy this long, at least: 500 requests per
 /// second are enough.
-const SHORTEST_REQUEST: Duration = Duration::from_millis(4);
+const SHORTEST_REQUEST: Duration = Duration::from_millis(2);
 
 /// Part of a request's time that its bytes took to arrive, at least: what was waiting in
 /// buffers arrives at once and says nothing about the link.
@@ -30,13 +33,20 @@ const LEAST_TRANSFER: f64 = 1.0 / 8.0;
 
 /// A request that went well.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    pub(super) started: Instant,
-    pub(super) ended: Instant,
+pub struct Arrival {
+    /// When it was sent.
+    pub started: Instant,
+    /// When its last byte was there.
+    pub ended: Instant,
     /// Time to the first byte, where the blob knows it.
-    pub(super) first_byte: Option<Duration>,
-    pub(super) bytes: u64,
+    pub first_byte: Option<Duration>,
+    /// Bytes of the answer.
+    pub bytes: u64,
 }
+
+/// The nearest answer of so long, and of as long before, tells how far away the host is. Requests
+/// that queue behind one another say less about it the more of them there are.
+const TRIP_PERIOD: Duration = Duration::from_secs(30);
 
 /// A moving picture of one host's link.
 #[derive(Debug, Default)]
@@ -44,6 +54,31 @@ pub(super) struct Pace {
     arrivals: VecDeque<Arrival>,
     /// Bytes per second while each of them lasted.
     rates: VecDeque<f64>,
+    trips: Trips,
+}
+
+/// The shortest time to the first byte of this period and of the one before.
+#[derive(Debug, Default)]
+struct Trips {
+    period: Option<Instant>,
+    shortest: Option<Duration>,
+    before: Option<Duration>,
+}
+
+impl Trips {
+    fn record(&mut self, at: Instant, trip: Duration) {
+        let period = *self.period.get_or_insert(at);
+        let elapsed = at.saturating_duration_since(period);
+        if elapsed >= TRIP_PERIOD {
+            self.before = self.shortest.take().filter(|_| elapsed < TRIP_PERIOD * 2);
+            self.period = Some(at);
+        }
+        self.shortest = Some(self.shortest.map_or(trip, |shortest| shortest.min(trip)));
+    }
+
+    fn shortest(&self) -> Option<Duration> {
+        self.shortest.into_iter().chain(self.before).min()
+    }
 }
 
 impl Pace {
@@ -54,6 +89,9 @@ impl Pace {
             self.rates.pop_front();
         }
         self.arrivals.push_back(arrival);
+        if let Some(trip) = arrival.first_byte {
+            self.trips.record(arrival.ended, trip);
+        }
         let elapsed = (arrival.ended - arrival.started).as_secs_f64();
         // All of this arrived within the request's time: a lower bound of the link's rate.
         let within = |other: &&Arrival| other.started >= arrival.started;
@@ -83,10 +121,7 @@ impl Pace {
 
     /// From sending a request to the first byte of its answer, at best.
     pub(super) fn trip(&self) -> Option<Duration> {
-        self.arrivals
-            .iter()
-            .filter_map(|arrival| arrival.first_byte)
-            .min()
+        self.trips.shortest()
     }
 
     /// Round trip times bandwidth: the bytes on their way when the link is just full.
@@ -96,23 +131,25 @@ impl Pace {
     }
 
     /// Bytes to ask for at a time where nobody waits: a quarter of what is on its way in a
-    /// round trip, so that little is in a reader's way when it comes.
-    pub(super) fn request_bytes(&self) -> u64 {
+    /// round trip, so that little is in a reader's way when it comes; all of it, where `quiet`:
+    /// where no reader is likely to come.
+    pub(super) fn request_bytes(&self, quiet: bool) -> u64 {
         let known = self.product().zip(self.rate());
         let bytes = known.map_or(FIRST_REQUEST, |(product, rate)| {
-            (product / 4).max((rate * SHORTEST_REQUEST.as_secs_f64()) as u64)
+            let part = if quiet { product } else { product / 4 };
+            part.max((rate * SHORTEST_REQUEST.as_secs_f64()) as u64)
         });
         bytes.clamp(MIN_REQUEST, MAX_REQUEST)
     }
 
-    /// Another request that nobody waits for is due while fewer bytes than this are on their
-    /// way for nobody. When one ends, what is left still fills the link until the next one's
-    /// bytes arrive; and when a reader comes, it has arrived before the reader's answer begins.
-    pub(super) fn window_bytes(&self) -> u64 {
-        self.product()
-            .unwrap_or(FIRST_REQUEST)
-            .min(MAX_WINDOW)
-            .saturating_add(self.request_bytes())
+    /// Bytes on their way for nobody, at most, unless a single request has more. When one ends,
+    /// what is left still fills the link until the next one's bytes arrive; and when a reader
+    /// comes, nearly all of it has arrived before the reader's answer begins. Where no reader is
+    /// likely to come there is more, for answers that begin now earlier, now later.
+    pub(super) fn window_bytes(&self, quiet: bool) -> u64 {
+        let product = self.product().unwrap_or(FIRST_WINDOW).min(MAX_WINDOW);
+        let requests = if quiet { 2 } else { 1 };
+        product.saturating_add(self.request_bytes(quiet).saturating_mul(requests))
     }
 }
 
@@ -125,7 +162,7 @@ mod tests {
     fn measure(pace: &mut Pace, rate: u64, trip: Duration) {
         let mut started = Instant::now();
         for _ in 0..40 {
-            let bytes = pace.request_bytes();
+            let bytes = pace.request_bytes(false);
             let ended = started + trip + Duration::from_secs_f64(bytes as f64 / rate as f64);
             pace.record(Arrival {
                 started,
@@ -139,7 +176,7 @@ mod tests {
 
     #[test]
     fn requests_follow_round_trip_times_bandwidth() {
-        assert_eq!(Pace::default().request_bytes(), FIRST_REQUEST);
+        assert_eq!(Pace::default().request_bytes(false), FIRST_REQUEST);
         let cases = [
             (100_000_000 / 8, 30, 90_000..95_000, 460_000..475_000),
             (
@@ -154,7 +191,7 @@ mod tests {
                 MAX_REQUEST..MAX_REQUEST + 1,
                 60_000_000..80_000_000,
             ),
-            (1_000_000_000 / 8, 1, 499_000..501_000, 620_000..630_000),
+            (1_000_000_000 / 8, 1, 249_000..251_000, 370_000..380_000),
             (
                 1_000_000 / 8,
                 50,
@@ -165,7 +202,7 @@ mod tests {
         for (rate, trip, requests, windows) in cases {
             let mut pace = Pace::default();
             measure(&mut pace, rate, Duration::from_millis(trip));
-            let (request, window) = (pace.request_bytes(), pace.window_bytes());
+            let (request, window) = (pace.request_bytes(false), pace.window_bytes(false));
             assert!(
                 requests.contains(&request),
                 "{rate} B/s, {trip} ms: {request}"
@@ -179,7 +216,7 @@ mod tests {
         let mut pace = Pace::default();
         measure(&mut pace, 1_000_000_000 / 8, Duration::from_millis(30));
         measure(&mut pace, 10_000_000 / 8, Duration::from_millis(30));
-        assert_eq!(pace.request_bytes(), MIN_REQUEST);
+        assert_eq!(pace.request_bytes(false), MIN_REQUEST);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use brisk_codec::{ChunkSource, History, Scanner, decode_chunk};
 use super::background::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::checkpoints::Checkpoints;
 use super::comparison::StreamComparison;
-use super::{Cause, CloseError, Closing, Layer, ReadError, decode};
+use super::{Cause, CloseError, Closing, Layer, Purpose, ReadError, decode};
 
 /// Requests on their way or waiting to be decoded.
 const REQUESTS_AHEAD: usize = 2;
@@ -198,15 +198,18 @@ impl Layer {
     ///
     /// # Errors
     /// When nothing could be decided: the layer is unclosed as before.
-    pub(super) async fn close_in_passing(self: &Arc<Self>) -> Result<Closing, CloseError> {
+    pub(super) async fn close_in_passing(
+        self: &Arc<Self>,
+        purpose: &Purpose,
+    ) -> Result<Closing, CloseError> {
         let _one_at_a_time = self.closing_state().passing().lock().await;
         if self.closing() != Closing::Unclosed || self.resources().passed.has(self) {
             return Ok(self.closing());
         }
-        let mut closing = self.pass_whole(false).await;
+        let mut closing = self.pass_whole(purpose, false).await;
         if let Err(CloseError::Corrupt { layer }) = closing {
             tracing::warn!(%layer, "what passes has another digest; fetching anew");
-            closing = self.pass_whole(true).await;
+            closing = self.pass_whole(purpose, true).await;
         }
         if !matches!(closing, Err(CloseError::Stopping { .. })) {
             self.resources().passed.note(self);
@@ -215,16 +218,20 @@ impl Layer {
     }
 
     /// `again`: past whatever may keep copies.
-    async fn pass_whole(self: &Arc<Self>, again: bool) -> Result<Closing, CloseError> {
+    async fn pass_whole(
+        self: &Arc<Self>,
+        purpose: &Purpose,
+        again: bool,
+    ) -> Result<Closing, CloseError> {
         let checkpoints = self.checkpoints_to_pass().await;
         let mut pass = WholePass::start(self, checkpoints);
         let size = self.index().compressed_size();
         let mut pause = FIRST_PAUSE;
         while pass.compressed < size {
-            let layer = self.clone();
+            let (layer, purpose) = (self.clone(), purpose.clone());
             let requests = self.requests_from(pass.compressed).map(move |range| {
-                let layer = layer.clone();
-                async move { layer.fetch_range(range, Cause::Background, again).await }
+                let (layer, purpose) = (layer.clone(), purpose.clone());
+                async move { layer.fetch_range(range, &purpose, again).await }
             });
             let mut arriving = stream::iter(requests).buffered(REQUESTS_AHEAD);
             while let Some(piece) = arriving.next().await {

@@ -41,6 +41,21 @@ impl Run {
         start.unwrap_or(0)..end.unwrap_or(0)
     }
 
+    /// Adds the chunk behind it, if the run has no more than `limit` compressed bytes then;
+    /// gives it back if not.
+    pub(super) fn extend(&mut self, chunk: Chunk, limit: u64) -> Option<Chunk> {
+        let is_next = self
+            .chunks
+            .last()
+            .is_some_and(|last| last.number + 1 == chunk.number);
+        let length = chunk.compressed.end.saturating_sub(self.compressed().start);
+        if !is_next || length > limit {
+            return Some(chunk);
+        }
+        self.chunks.push(chunk);
+        None
+    }
+
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
         self.chunks.iter().map(|chunk| chunk.number)
     }
@@ -68,17 +83,13 @@ pub(super) fn chunks_of(index: &Index, range: &Range<u64>) -> Result<Range<u32>,
 pub(super) fn runs(chunks: Vec<Chunk>, limit: u64) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for chunk in chunks {
-        if let Some(run) = runs.last_mut()
-            && let Some(last) = run.chunks.last()
-            && last.number + 1 == chunk.number
-            && chunk.compressed.end.saturating_sub(run.compressed().start) <= limit
-        {
-            run.chunks.push(chunk);
-        } else {
-            runs.push(Run {
-                chunks: vec![chunk],
-            });
-        }
+        let left = match runs.last_mut() {
+            Some(run) => run.extend(chunk, limit),
+            None => Some(chunk),
+        };
+        runs.extend(left.map(|chunk| Run {
+            chunks: vec![chunk],
+        }));
     }
     runs
 }

@@ -9,12 +9,11 @@ use index_format::Chunk;
 
 use super::answer::Answer;
 use super::decoded::{Decoded, Verdict};
-use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
 use super::missing::inside;
 use super::plan::{self, MAX_DEMAND_REQUEST, Run};
 use super::scratch::{self, Part};
-use super::{Cause, Layer, ReadError, decode};
+use super::{Account, Cause, Layer, Purpose, ReadError, decode};
 
 /// Rounds in which a read relies on what others fetch, too. One is the rule; another follows
 /// when a fetch that nobody waited for failed, or when leaves were evicted at once.
@@ -29,25 +28,35 @@ struct Round {
 }
 
 impl Layer {
-    /// Reads `length` bytes of the stream from `offset`, fetching what is not in the cache.
+    /// Reads, for an image, `length` bytes of the stream from `offset`, fetching what is not in the cache.
     /// Dropping the future gives up; others that wait for the same chunks do not notice.
     ///
     /// # Errors
     /// See [`ReadError`]: never fewer bytes, never unverified ones.
-    pub async fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+    pub async fn read_for(
+        &self,
+        account: &Arc<Account>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<u8>, ReadError> {
         let range = self.checked(offset, length)?;
-        let result = self.read_range(range.clone()).await;
+        let result = self.read_range(account, range.clone()).await;
         match &result {
-            Ok(_) => self.read_ahead(&range),
+            Ok(_) => self.read_ahead(account, &range),
             Err(error) => {
                 self.counters().count_failed_read();
+                account.counters().count_failed_read();
                 tracing::warn!(%error, ?range, "a read failed");
             }
         }
         result
     }
 
-    async fn read_range(&self, range: Range<u64>) -> Result<Vec<u8>, ReadError> {
+    async fn read_range(
+        &self,
+        account: &Arc<Account>,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, ReadError> {
         self.check_state()?;
         let mut answer = Answer::new(range);
         self.fill_local(&mut answer);
@@ -55,10 +64,10 @@ impl Layer {
             Ok(bytes) => return Ok(bytes),
             Err(answer) => answer,
         };
-        let _waiting = self.counters().wait();
+        let _waiting = (self.counters().wait(), account.counters().wait());
         for round in 0..=SHARED_ROUNDS {
             let alone = round == SHARED_ROUNDS;
-            self.fetch_round(&mut answer, alone).await?;
+            self.fetch_round(account, &mut answer, alone).await?;
             self.check_state()?;
             self.fill_local(&mut answer);
             answer = match answer.complete() {
@@ -76,10 +85,20 @@ impl Layer {
 
     /// Fetches the chunks of what is missing, together with whoever fetches them already or,
     /// `alone`, anew, and fills in what they yield.
-    async fn fetch_round(&self, answer: &mut Answer, alone: bool) -> Result<(), ReadError> {
+    async fn fetch_round(
+        &self,
+        account: &Arc<Account>,
+        answer: &mut Answer,
+        alone: bool,
+    ) -> Result<(), ReadError> {
         let round = self.plan_round(answer.missing(), alone)?;
-        let landings = match self.launch(&round.chunks, alone) {
-            Err(error) if error.asks_for_streaming() => return self.fill_streamed(answer).await,
+        if let Some(last) = round.chunks.last() {
+            self.warmth().note(self.resources().next_number(), *last);
+        }
+        let landings = match self.launch(account, &round.chunks, alone) {
+            Err(error) if error.asks_for_streaming() => {
+                return self.fill_streamed(account, answer).await;
+            }
             landings => landings?,
         };
         let outcomes = future::join_all(landings.into_iter().map(Landing::outcome)).await;
@@ -88,7 +107,7 @@ impl Layer {
             match outcome {
                 Outcome::Decoded(run) => decoded.push(run),
                 Outcome::Failed(_, error) if error.asks_for_streaming() => {
-                    return self.fill_streamed(answer).await;
+                    return self.fill_streamed(account, answer).await;
                 }
                 Outcome::Failed(Cause::Demand, error) => return Err(error),
                 // It was tried once, for nobody; this read tries as long as it may.
@@ -119,7 +138,12 @@ impl Layer {
     }
 
     /// Starts fetching the chunks that nobody fetches; where to wait for all of them.
-    fn launch(&self, chunks: &BTreeSet<u32>, alone: bool) -> Result<Vec<Landing>, ReadError> {
+    fn launch(
+        &self,
+        account: &Arc<Account>,
+        chunks: &BTreeSet<u32>,
+        alone: bool,
+    ) -> Result<Vec<Landing>, ReadError> {
         let chunks = chunks.iter().copied();
         let (flights, mut landings) = if alone {
             // In one piece, so that no leaf is divided between requests.
@@ -132,9 +156,11 @@ impl Layer {
         for flight in flights {
             landings.push(flight.landing());
             let layer = self.shared()?;
-            self.resources()
-                .runtime
-                .spawn(layer.fly(flight, Cause::Demand, None));
+            self.resources().runtime.spawn(layer.fly(
+                flight,
+                Purpose::new(Cause::Demand, account),
+                None,
+            ));
         }
         Ok(landings)
     }
@@ -223,7 +249,7 @@ impl Layer {
     }
 
     /// Fetches what a sequential reader will want next.
-    pub(super) fn read_ahead(&self, range: &Range<u64>) {
+    pub(super) fn read_ahead(&self, account: &Arc<Account>, range: &Range<u64>) {
         let Some(ahead) = self.sequence().note(range, self.policy().read_ahead_bytes) else {
             return;
         };
@@ -232,37 +258,9 @@ impl Layer {
             return;
         }
         if let Ok(layer) = self.shared() {
-            self.resources().runtime.spawn(layer.fetch_ahead(ahead));
-        }
-    }
-
-    async fn fetch_ahead(self: Arc<Self>, ahead: Range<u64>) {
-        let Ok(numbers) = plan::chunks_of(self.index(), &ahead) else {
-            return;
-        };
-        for number in numbers {
-            let Ok(chunk) = self.chunk(number) else {
-                return;
-            };
-            // What an unclean stop has left is verified rather than fetched again.
-            self.confirm_off_the_reactor(chunk.stream.clone()).await;
-            if self.flights().contains(number) || !self.lacks(&chunk) {
-                continue;
-            }
-            let Ok(run) = self.runs([number], 0).map(|mut runs| runs.remove(0)) else {
-                return;
-            };
-            let bytes = self.first_piece_bytes(&run.compressed());
-            let permit = self.gate().enter(Cause::ReadAhead, bytes).await;
-            // Only now, so that no reader waits for something that waits for readers.
-            if let Some(flight) = self.flights().claim(run) {
-                let start = Some(Start {
-                    permit,
-                    place: None,
-                });
-                let fly = self.clone().fly(flight, Cause::ReadAhead, start);
-                self.resources().runtime.spawn(fly);
-            }
+            let purpose = Purpose::new(Cause::Speculation, account);
+            let ahead = async move { layer.prefetch(&purpose, [ahead]).await };
+            self.resources().runtime.spawn(ahead);
         }
     }
 }

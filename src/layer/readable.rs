@@ -13,6 +13,7 @@ use super::closing::ClosingState;
 use super::flight::Flights;
 use super::sequence::Sequence;
 use super::stream::Passages;
+use super::warmth::Warmth;
 use super::{
     CheckpointError, CheckpointSource, Closing, Counters, FetchGate, LayerOwner, Policy, ReadError,
     Resources, Scratch,
@@ -62,6 +63,7 @@ pub struct Layer {
     closing: ClosingState,
     flights: Arc<Flights>,
     sequence: Sequence,
+    warmth: Warmth,
     passages: Mutex<Passages>,
 }
 
@@ -90,7 +92,7 @@ impl Layer {
         }
         Ok(Arc::new_cyclic(|me| Layer {
             me: me.clone(),
-            id: parts.resources.number_layer(),
+            id: parts.resources.next_number(),
             index: parts.index,
             checkpoint_source: parts.checkpoints,
             checkpoints: OnceCell::new(),
@@ -104,6 +106,7 @@ impl Layer {
             closing: ClosingState::new(parts.closing, parts.owner),
             flights: Arc::default(),
             sequence: Sequence::default(),
+            warmth: Warmth::default(),
             passages: Mutex::default(),
         }))
     }
@@ -189,6 +192,10 @@ impl Layer {
 
     pub(super) fn sequence(&self) -> &Sequence {
         &self.sequence
+    }
+
+    pub(super) fn warmth(&self) -> &Warmth {
+        &self.warmth
     }
 }
 

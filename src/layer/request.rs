@@ -1,6 +1,7 @@
 //! Requests for a run's bytes: in one piece for readers, in small ones for nobody, each within
 //! its limit and with its permit.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,9 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use brisk_blob::{BlobError, Timed};
 
 use super::flight::Flight;
-use super::gate::Permit;
-use super::pace::Arrival;
-use super::{Cause, Layer, ReadError};
+use super::{Arrival, Cause, Counters, Layer, Permit, Purpose, ReadError};
 
 /// The first pause after a failed request ...
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -34,15 +33,17 @@ impl Layer {
     pub(super) async fn download(
         self: &Arc<Self>,
         flight: &Flight,
-        cause: Cause,
+        purpose: &Purpose,
         permit: Option<Permit>,
         again: bool,
     ) -> Result<Bytes, ReadError> {
         let range = flight.run.compressed();
-        let result = if cause == Cause::Demand {
-            self.fetch_piece(flight, cause, permit, range, again).await
+        let result = if purpose.cause == Cause::Demand {
+            self.fetch_piece(flight, purpose, permit, range, again)
+                .await
         } else {
-            self.fetch_pieces(flight, cause, permit, range, again).await
+            self.fetch_pieces(flight, purpose, permit, range, again)
+                .await
         };
         result.map_err(|error| ReadError::Unavailable {
             layer: self.digest(),
@@ -53,18 +54,20 @@ impl Layer {
     async fn fetch_pieces(
         self: &Arc<Self>,
         flight: &Flight,
-        cause: Cause,
+        purpose: &Purpose,
         mut permit: Option<Permit>,
         range: Range<u64>,
         again: bool,
     ) -> Result<Bytes, BlobError> {
         let pieces = self.pieces(&range);
         if pieces.len() == 1 {
-            return self.fetch_piece(flight, cause, permit, range, again).await;
+            return self
+                .fetch_piece(flight, purpose, permit, range, again)
+                .await;
         }
         let pieces = pieces.into_iter().map(|piece| {
             let permit = permit.take();
-            self.fetch_piece(flight, cause, permit, piece, again)
+            self.fetch_piece(flight, purpose, permit, piece, again)
         });
         let mut arriving = stream::iter(pieces).buffered(PIECES_AHEAD);
         let mut bytes = BytesMut::with_capacity((range.end - range.start) as usize);
@@ -96,36 +99,44 @@ impl Layer {
     async fn fetch_piece(
         &self,
         flight: &Flight,
-        cause: Cause,
+        purpose: &Purpose,
         permit: Option<Permit>,
         range: Range<u64>,
         again: bool,
     ) -> Result<Bytes, BlobError> {
         let permit = match permit {
             Some(permit) => permit,
-            None => self.enter(flight, cause, range.end - range.start).await,
+            None => self.enter(flight, purpose, range.end - range.start).await,
         };
-        let attempt = || self.request(range.clone(), cause, &permit, again);
-        self.with_retries(
-            cause,
+        let attempt = || self.request(range.clone(), purpose, &permit, again);
+        let transfer = self.with_retries(
+            purpose.cause,
             attempt,
             BlobError::is_retryable,
             BlobError::retry_after,
-        )
-        .await
+        );
+        let promote = async {
+            flight.wanted().await;
+            permit.promote();
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            bytes = transfer => bytes,
+            never = promote => match never {},
+        }
     }
 
     /// One range of the blob, for whoever reads it from one end to the other.
     pub(super) async fn fetch_range(
         &self,
         range: Range<u64>,
-        cause: Cause,
+        purpose: &Purpose,
         again: bool,
     ) -> Result<Bytes, BlobError> {
-        let permit = self.gate().enter(cause, range.end - range.start).await;
-        let attempt = || self.request(range.clone(), cause, &permit, again);
+        let permit = self.gate().enter(purpose, range.end - range.start).await;
+        let attempt = || self.request(range.clone(), purpose, &permit, again);
         self.with_retries(
-            cause,
+            purpose.cause,
             attempt,
             BlobError::is_retryable,
             BlobError::retry_after,
@@ -134,27 +145,28 @@ impl Layer {
     }
 
     /// A permit; as a reader's from the moment that a reader waits for the flight.
-    async fn enter(&self, flight: &Flight, cause: Cause, bytes: u64) -> Permit {
-        if cause != Cause::Demand {
+    async fn enter(&self, flight: &Flight, purpose: &Purpose, bytes: u64) -> Permit {
+        if purpose.cause != Cause::Demand {
             tokio::select! {
-                permit = self.gate().enter(cause, bytes) => return permit,
+                permit = self.gate().enter(purpose, bytes) => return permit,
                 () = flight.wanted() => {}
             }
         }
-        self.gate().enter(Cause::Demand, bytes).await
+        let purpose = Purpose::new(Cause::Demand, &purpose.account);
+        self.gate().enter(&purpose, bytes).await
     }
 
     /// One request, within its limit.
     async fn request(
         &self,
         range: Range<u64>,
-        cause: Cause,
+        purpose: &Purpose,
         permit: &Permit,
         again: bool,
     ) -> Result<Bytes, BlobError> {
         let length = range.end - range.start;
         let started = Instant::now();
-        self.counters().count_request(cause);
+        self.count(purpose, |counters| counters.count_request(purpose.cause));
         let read = async {
             if again {
                 let bytes = self.blob().reread_at(range.clone()).await?;
@@ -193,7 +205,9 @@ impl Layer {
                     first_byte,
                     bytes: length,
                 });
-                self.counters().count_fetched(cause, length);
+                self.count(purpose, |counters| {
+                    counters.count_fetched(purpose.cause, length)
+                });
                 Ok(bytes)
             }
             Err(error) => {
@@ -202,6 +216,12 @@ impl Layer {
                 Err(error)
             }
         }
+    }
+
+    /// Counts for the service and for the image.
+    pub(super) fn count(&self, purpose: &Purpose, count: impl Fn(&Counters)) {
+        count(self.counters());
+        count(purpose.account.counters());
     }
 
     /// Repeats what may succeed later, as long as the outage policy lets a reader wait. What

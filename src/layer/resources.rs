@@ -21,7 +21,7 @@ pub struct Resources {
     /// Layers whose bytes have all passed without being kept.
     pub(super) passed: PassedLayers,
     counters: Counters,
-    next_layer: AtomicU64,
+    next_number: AtomicU64,
 }
 
 impl Resources {
@@ -34,7 +34,7 @@ impl Resources {
             idle_decoders: Semaphore::new(processors.saturating_sub(1).max(1)),
             passed: PassedLayers::default(),
             counters: Counters::default(),
-            next_layer: AtomicU64::new(0),
+            next_number: AtomicU64::new(0),
         })
     }
 
@@ -48,8 +48,8 @@ impl Resources {
         &self.counters
     }
 
-    /// A number that tells the layers of this process apart in shared memory.
-    pub(super) fn number_layer(&self) -> u64 {
-        self.next_layer.fetch_add(1, Ordering::Relaxed)
+    /// A number that tells the layers, and the images, of this process apart.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -17,7 +17,7 @@ use brisk_blob::BlobError;
 use brisk_codec::{CodecError, Scanner};
 
 use super::answer::Answer;
-use super::{Cause, Layer, ReadError, decode, plan};
+use super::{Account, Cause, Layer, Purpose, ReadError, decode, plan};
 
 /// Requests of one passage on their way or waiting to be decoded; one when the errand is short.
 const REQUESTS_AHEAD: usize = 2;
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Passages {
 /// What a passage is to bring.
 #[derive(Clone)]
 struct Errand {
-    cause: Cause,
+    purpose: Purpose,
     /// Leaves that somebody waits for, ascending.
     wanted: Arc<[u64]>,
     /// It begins at or before this leaf ...
@@ -198,7 +198,7 @@ fn judge(layer: &Layer, leaf: u64, bytes: &[u8], errand: &Errand, seen: &mut See
     }
     if !layer.matches(leaf, bytes) {
         // A reader does not care for what it passes.
-        if wanted || errand.cause == Cause::Background {
+        if wanted || errand.purpose.cause == Cause::Background {
             seen.wrong.push(leaf);
         }
         return;
@@ -208,10 +208,10 @@ fn judge(layer: &Layer, leaf: u64, bytes: &[u8], errand: &Errand, seen: &mut See
         seen.leaves.insert(leaf, bytes.to_vec());
     }
     if !is_here {
-        let cause = match errand.cause {
+        let cause = match errand.purpose.cause {
             Cause::Demand if wanted => Cause::Demand,
             // The next that the reader will want, or the last that he wanted; it is not much.
-            Cause::Demand if leaf + LEAVES_BEHIND >= errand.first => Cause::ReadAhead,
+            Cause::Demand if leaf + LEAVES_BEHIND >= errand.first => Cause::Speculation,
             _ => Cause::Background,
         };
         seen.no_room |= !decode::store(layer, leaf, bytes, cause);
@@ -242,7 +242,7 @@ impl Passages {
     fn put(&mut self, passage: Passage, whose: Cause) {
         match whose {
             Cause::Background => self.background = Some(passage),
-            Cause::Demand | Cause::ReadAhead => self.demand = Some(passage),
+            Cause::Demand | Cause::StartUp | Cause::Speculation => self.demand = Some(passage),
         }
     }
 }
@@ -250,7 +250,11 @@ impl Passages {
 impl Layer {
     /// Fills in what an answer lacks by decoding the layer from its start, or from where an
     /// earlier reader has stopped.
-    pub(super) async fn fill_streamed(&self, answer: &mut Answer) -> Result<(), ReadError> {
+    pub(super) async fn fill_streamed(
+        &self,
+        account: &Arc<Account>,
+        answer: &mut Answer,
+    ) -> Result<(), ReadError> {
         let layer = self.shared()?;
         let mut passages = self.passages().lock().await;
         // Whoever was here before may have brought it along.
@@ -260,9 +264,8 @@ impl Layer {
             return Ok(());
         };
         let until = plan::leaf_range(last, self.index().stream_size()).end;
-        let cause = Cause::Demand;
         let errand = Errand {
-            cause,
+            purpose: Purpose::new(Cause::Demand, account),
             wanted,
             first,
             until,
@@ -286,6 +289,7 @@ impl Layer {
     /// nothing is.
     pub(super) async fn stream_on(
         self: &Arc<Self>,
+        account: &Arc<Account>,
         mut leaf: u64,
     ) -> Result<Option<Seen>, ReadError> {
         let size = self.index().stream_size();
@@ -301,7 +305,7 @@ impl Layer {
         // What an unclean stop has left is verified rather than fetched again.
         self.confirm_off_the_reactor(leaf * LEAF_SIZE..until).await;
         let errand = Errand {
-            cause: Cause::Background,
+            purpose: Purpose::new(Cause::Background, account),
             wanted: Arc::default(),
             first: leaf,
             until,
@@ -320,7 +324,7 @@ impl Layer {
         let start = Passage::start(self, errand.first)?;
         let (passage, whose) = passages
             .take(errand.first, &start)
-            .unwrap_or((start, errand.cause));
+            .unwrap_or((start, errand.purpose.cause));
         let mut attempt = self.run(passage, &errand, false).await;
         let wrong = match &attempt {
             Ok((_, seen)) => seen.wrong.len(),
@@ -361,14 +365,14 @@ impl Layer {
         errand: &Errand,
         again: bool,
     ) -> Result<(Passage, Seen), Stopped> {
-        let (cause, until) = (errand.cause, errand.until);
+        let (cause, until) = (errand.purpose.cause, errand.until);
         let ahead = match until.saturating_sub(passage.stream) {
             ..SHORT_ERRAND => 1,
             _ => REQUESTS_AHEAD,
         };
         let requests = self.requests_from(passage.compressed).map(|range| {
-            let layer = self.clone();
-            async move { layer.fetch_range(range, cause, again).await }
+            let (layer, purpose) = (self.clone(), errand.purpose.clone());
+            async move { layer.fetch_range(range, &purpose, again).await }
         });
         let mut arriving = stream::iter(requests).buffered(ahead);
         let mut seen = Seen::default();
@@ -381,7 +385,7 @@ impl Layer {
             }
             let idle = match cause {
                 Cause::Demand => None,
-                Cause::ReadAhead | Cause::Background => {
+                Cause::StartUp | Cause::Speculation | Cause::Background => {
                     Some(self.resources().idle_decoders.acquire().await)
                 }
             };

@@ -10,7 +10,7 @@ fn a_lazy_start_fetches_a_part_of_the_image() {
     assert_eq!(done.out, "READY 2.2.6 1 45\n");
     let counters = &lab.node.status()["counters"];
     let bytes = |name: &str| counters[name].as_u64().unwrap();
-    let fetched = bytes("demand_bytes") + bytes("read_ahead_bytes");
+    let fetched = bytes("demand_bytes") + bytes("speculation_bytes");
     let inspected = lab.node.inspect(&lab.image);
     let layers = inspected["layers"].as_array().unwrap();
     let size: u64 = layers

@@ -42,7 +42,7 @@ fn a_killed_service_costs_a_container_nothing() {
     let counters = &status["counters"];
     let bytes = |name: &str| counters[name].as_u64().unwrap();
     assert!(
-        bytes("demand_bytes") + bytes("read_ahead_bytes") > 1_000_000,
+        bytes("demand_bytes") + bytes("speculation_bytes") > 1_000_000,
         "{status:#}"
     );
     assert_eq!(lab.brisk(&["rm", "reader"]).code, 0);

@@ -8,6 +8,7 @@ mod containerd;
 mod index;
 mod runtime;
 mod warm;
+mod yielding;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,11 @@ enum Comparison {
     },
     /// Lazy start against full pull, through a link of 30 ms and 100 Mbit/s
     Cold {
+        /// OCI layout of the image
+        layout: PathBuf,
+    },
+    /// Reads of missing content with and without background fetching, through three links
+    Yield {
         /// OCI layout of the image
         layout: PathBuf,
     },
@@ -103,6 +109,7 @@ async fn compare(line: CommandLine, directory: &Path, brisk: &Path) -> Result<()
         Comparison::Chunks { layout } => chunks::compare(&bench(layout).await?, rounds).await,
         Comparison::Cold { layout } => cold::compare(&bench(layout).await?, rounds).await,
         Comparison::Warm { layout } => warm::compare(&bench(layout).await?, rounds).await,
+        Comparison::Yield { layout } => yielding::compare(&bench(layout).await?, rounds).await,
         Comparison::Runtime => runtime::compare(rounds, directory),
     }
 }

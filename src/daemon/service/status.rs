@@ -11,14 +11,20 @@ impl Service {
         let usage = self.cache.usage();
         let (metadata_bytes, requests) = self.queries.trips();
         let fetched = Cause::ALL.map(|cause| counters.fetched_bytes(cause));
-        let [demand_bytes, read_ahead_bytes, background_bytes] = fetched;
+        let [
+            demand_bytes,
+            start_up_bytes,
+            speculation_bytes,
+            background_bytes,
+        ] = fetched;
         let mounts = self.mounts.status();
         Status {
             pid: std::process::id(),
             counters: Counters {
                 waiting_reads: counters.demand_reads_waiting(),
                 demand_bytes,
-                read_ahead_bytes,
+                start_up_bytes,
+                speculation_bytes,
                 background_bytes,
                 // The clients count every byte that arrived, layers' bytes included.
                 metadata_bytes: metadata_bytes.saturating_sub(fetched.iter().sum()),

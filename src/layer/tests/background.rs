@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use index_format::{Compression, LEAF_SIZE};
 
-use super::{World, fixture, gzip, stream};
+use super::{World, fixture, gzip, nobody, stream};
 use crate::{BackgroundFetch, BackgroundMode, BackgroundOutcome, Cause, Closing};
 use brisk_blob::faulty::Fault;
 
 fn start(world: &World, mode: BackgroundMode) -> BackgroundFetch {
-    BackgroundFetch::start(vec![world.layer.clone()], mode, &world.resources)
+    BackgroundFetch::start(vec![world.layer.clone()], mode, &world.resources, &nobody())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +46,7 @@ async fn background_survives_an_outage_and_single_faults() {
         .blob
         .inject([Fault::Flip(77), Fault::Error, Fault::Short, Fault::Error]);
     let layers = vec![layer];
-    let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources);
+    let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources, &nobody());
     let outcome = tokio::time::timeout(Duration::from_secs(30), fetch.outcome())
         .await
         .unwrap();
@@ -160,4 +160,25 @@ async fn a_reader_does_not_wait_for_its_own_background() {
         1,
         "{reads:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn background_begins_behind_what_was_read_last() {
+    let world = World::new(gzip(12_000_000));
+    for chunk in [20, 40] {
+        let inside = world.chunk(chunk).stream.start.next_multiple_of(LEAF_SIZE);
+        world.check(inside..inside + 10).await;
+    }
+    let before = world.requests();
+    let fetch = start(&world, BackgroundMode::Full);
+    assert_eq!(fetch.outcome().await, BackgroundOutcome::Complete);
+    let reads = world.blob.reads();
+    let first = |chunk: u32| {
+        let start = world.chunk(chunk).compressed.start;
+        reads[before..]
+            .iter()
+            .position(|read| read.contains(&start))
+    };
+    assert!(first(41).is_some() && first(41) < first(21), "{reads:?}");
+    assert!(first(21) < first(0), "{reads:?}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use index_format::{Digest, LEAF_SIZE};
 use tokio::runtime::Handle;
 
-use super::{World, gzip, layer, policy};
+use super::{World, gzip, layer, nobody, policy};
 use crate::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CloseError, Closing, ReadError, Resources,
 };
@@ -44,7 +44,12 @@ async fn a_wrong_index_is_poisoned_and_its_reads_fail() {
         &closings,
     );
     assert_eq!(layer.read(0, 5).await.unwrap(), fixture.stream[..5]);
-    let fetch = BackgroundFetch::start(vec![layer.clone()], BackgroundMode::Full, &resources);
+    let fetch = BackgroundFetch::start(
+        vec![layer.clone()],
+        BackgroundMode::Full,
+        &resources,
+        &nobody(),
+    );
     assert_eq!(fetch.outcome().await, BackgroundOutcome::Corrupt);
     assert_eq!(layer.closing(), Closing::Poisoned);
     assert_eq!(*closings.lock().unwrap(), [Closing::Poisoned]);

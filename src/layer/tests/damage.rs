@@ -8,7 +8,8 @@ use tokio::runtime::Handle;
 
 use super::{Dice, Fixture, Listener, fixture_of, policy, stream};
 use crate::{
-    Closing, FetchGate, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy, ReadError, Resources,
+    Closing, FetchGate, FetchLimits, IndexCheckpoints, Layer, LayerParts, OnOutage, Policy,
+    ReadError, Resources,
 };
 use brisk_blob::faulty::FaultyBlob;
 use brisk_cache::{Budget, Cache, LayerKey};
@@ -44,7 +45,7 @@ impl Lab {
             checkpoints: Arc::new(IndexCheckpoints::new(index.clone())),
             file: self.cache.layer(&key, index.stream_size()).unwrap(),
             blob: Arc::new(FaultyBlob::new(blob)),
-            gate: FetchGate::new(),
+            gate: FetchGate::new(FetchLimits::default()),
             resources: self.resources.clone(),
             policy: Policy {
                 on_outage: OnOutage::Eio,

@@ -24,8 +24,8 @@ use index_format::{Compression, Digest, Features, Index, LEAF_SIZE, NewChunk, Tr
 use tokio::runtime::Handle;
 
 use super::{
-    Closing, Comparison, FetchGate, IndexCheckpoints, Layer, LayerOwner, LayerParts, OnOutage,
-    Policy, Resources,
+    Account, Closing, Comparison, FetchGate, FetchLimits, IndexCheckpoints, Layer, LayerOwner,
+    LayerParts, OnOutage, Policy, ReadError, Resources,
 };
 use brisk_blob::faulty::FaultyBlob;
 use brisk_cache::{Budget, Cache, LayerKey};
@@ -239,6 +239,21 @@ impl World {
     }
 }
 
+/// Reads on behalf of no image in particular.
+fn nobody() -> Arc<Account> {
+    Account::new(&Resources::new(Handle::current()))
+}
+
+impl Layer {
+    async fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+        self.read_for(&nobody(), offset, length).await
+    }
+
+    fn try_read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, ReadError> {
+        self.try_read_for(&nobody(), offset, buffer)
+    }
+}
+
 /// Hears of decisions; what it says of the comparison is given.
 struct Listener {
     heard: Arc<Mutex<Vec<Closing>>>,
@@ -283,7 +298,7 @@ fn layer(
         checkpoints: Arc::new(IndexCheckpoints::new(fixture.index.clone())),
         file: cache.layer(&key, fixture.stream.len() as u64).unwrap(),
         blob: blob.clone(),
-        gate: FetchGate::new(),
+        gate: FetchGate::new(FetchLimits::default()),
         resources: resources.clone(),
         policy,
         diff_id,

@@ -3,10 +3,10 @@
 use index_format::{Compression, Digest, LEAF_SIZE};
 
 use super::streamed::stream_only;
-use super::{Fixture, Listener, World, fixture, forged, gzip, policy, stream};
+use super::{Fixture, Listener, World, fixture, forged, gzip, nobody, policy, stream};
 use crate::{
-    BackgroundFetch, BackgroundMode, BackgroundOutcome, Closing, FetchGate, IndexCheckpoints,
-    Layer, LayerParts, ReadError,
+    BackgroundFetch, BackgroundMode, BackgroundOutcome, Cause, Closing, FetchGate, FetchLimits,
+    IndexCheckpoints, Layer, LayerParts, Purpose, ReadError,
 };
 use brisk_blob::faulty::Fault;
 use brisk_cache::{Budget, LayerKey};
@@ -27,7 +27,7 @@ fn reopen(world: &mut World, diff_id: Digest, answer: Result<bool, String>) {
         index,
         file: world.cache.layer(&key, world.size()).unwrap(),
         blob: world.blob.clone(),
-        gate: FetchGate::new(),
+        gate: FetchGate::new(FetchLimits::default()),
         resources: world.resources.clone(),
         policy: policy(),
         diff_id,
@@ -38,7 +38,8 @@ fn reopen(world: &mut World, diff_id: Digest, answer: Result<bool, String>) {
 }
 
 async fn background(world: &World, mode: BackgroundMode) -> BackgroundOutcome {
-    let fetch = BackgroundFetch::start(vec![world.layer.clone()], mode, &world.resources);
+    let fetch =
+        BackgroundFetch::start(vec![world.layer.clone()], mode, &world.resources, &nobody());
     let limit = std::time::Duration::from_secs(60);
     tokio::time::timeout(limit, fetch.outcome()).await.unwrap()
 }
@@ -71,7 +72,13 @@ async fn an_honest_layer_is_closed_without_being_kept() {
         assert_eq!(world.cache.usage().evicted_bytes, 0);
         // Decided is decided.
         let requests = world.requests();
-        assert!(world.layer.close_in_passing().await.is_ok());
+        assert!(
+            world
+                .layer
+                .close_in_passing(&Purpose::new(Cause::Background, &nobody()))
+                .await
+                .is_ok()
+        );
         assert_eq!(world.requests(), requests, "{compression}");
         world.check(world.size() - 1000..world.size()).await;
     }
@@ -118,7 +125,11 @@ async fn what_arrives_damaged_decides_nothing_and_is_not_fetched_for_it_again() 
     assert!(world.closings.lock().unwrap().is_empty());
     let requests = world.requests();
     assert_eq!(
-        world.layer.close_in_passing().await.unwrap(),
+        world
+            .layer
+            .close_in_passing(&Purpose::new(Cause::Background, &nobody()))
+            .await
+            .unwrap(),
         Closing::Unclosed
     );
     assert_eq!(world.requests(), requests);
@@ -131,7 +142,10 @@ async fn what_cannot_be_compared_is_passed_once_in_a_services_life() {
     for expected in [true, false] {
         reopen(&mut world, diff_id, Err("no tar".to_owned()));
         let requests = world.requests();
-        let closing = world.layer.close_in_passing().await;
+        let closing = world
+            .layer
+            .close_in_passing(&Purpose::new(Cause::Background, &nobody()))
+            .await;
         assert_eq!(closing.is_err(), expected);
         assert_eq!(world.requests() > requests, expected);
         assert_eq!(world.layer.closing(), Closing::Unclosed);
@@ -144,7 +158,11 @@ async fn a_pass_goes_on_where_an_outage_stopped_it() {
     let first = Fault::Delay(std::time::Duration::ZERO);
     let outage = [first, Fault::Error, Fault::Short, Fault::Error];
     world.blob.inject(outage);
-    let closing = world.layer.close_in_passing().await.unwrap();
+    let closing = world
+        .layer
+        .close_in_passing(&Purpose::new(Cause::Background, &nobody()))
+        .await
+        .unwrap();
     assert_eq!(closing, Closing::Closed);
     assert!(world.resources.counters().failed_requests() >= 3);
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use index_format::{Compression, LEAF_SIZE};
 
-use super::{Dice, World, fixture, gzip, policy, stream};
-use crate::{Cause, Policy, ReadError};
+use super::{Dice, World, fixture, gzip, nobody, policy, stream};
+use crate::{Cause, Policy, Purpose, ReadError};
 use brisk_blob::faulty::Fault;
 use brisk_cache::Budget;
 
@@ -137,9 +137,9 @@ async fn sequential_readers_are_read_ahead_of() {
         .await
         .unwrap();
     let counters = world.resources.counters();
-    assert!(counters.requests(Cause::ReadAhead) >= 3);
+    assert!(counters.requests(Cause::Speculation) >= 3);
     assert!(counters.requests(Cause::Demand) <= 3);
-    assert!(counters.fetched_bytes(Cause::ReadAhead) < world.fixture.blob.len() as u64 * 3 / 4);
+    assert!(counters.fetched_bytes(Cause::Speculation) < world.fixture.blob.len() as u64 * 3 / 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,4 +153,27 @@ async fn reads_outside_the_stream_are_refused() {
     }
     assert!(world.layer.read(size, 0).await.unwrap().is_empty());
     assert_eq!(world.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_prefetched_comes_in_order_and_readers_join_it() {
+    let world = World::new(gzip(4_000_000));
+    let account = nobody();
+    let far = world.chunk(10);
+    let inside = far.stream.start.next_multiple_of(LEAF_SIZE);
+    let ranges = [inside..inside + 10, 0..10, inside..inside + 20];
+    let purpose = Purpose::new(Cause::StartUp, &account);
+    world.layer.prefetch(&purpose, ranges).await;
+    world.check(inside..inside + 10).await;
+    world.check(0..10).await;
+    let reads = world.blob.reads();
+    assert_eq!(reads[0].start, far.compressed.start);
+    let both: u64 = [far.compressed, world.chunk(0).compressed]
+        .iter()
+        .map(|range| range.end - range.start)
+        .sum();
+    assert_eq!(account.counters().fetched_bytes(Cause::StartUp), both);
+    let counters = world.resources.counters();
+    assert_eq!(counters.fetched_bytes(Cause::StartUp), both);
+    assert_eq!(counters.requests(Cause::Demand), 0);
 }

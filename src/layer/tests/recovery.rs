@@ -7,7 +7,7 @@ use index_format::{Index, LEAF_SIZE, Limits, SectionId, wire};
 use tokio::runtime::Handle;
 
 use super::{Listener, World, crash_copy, gzip, layer, policy};
-use crate::{Closing, FetchGate, FetchedCheckpoints, Layer, LayerParts, Resources};
+use crate::{Closing, FetchGate, FetchLimits, FetchedCheckpoints, Layer, LayerParts, Resources};
 use brisk_blob::faulty::{Fault, FaultyBlob};
 use brisk_cache::{Budget, Cache, LayerKey};
 
@@ -85,7 +85,7 @@ fn remote(world: &World, directory: &std::path::Path) -> Remote {
         }),
         file: world.cache.layer(&key, index.stream_size()).unwrap(),
         blob: world.blob.clone(),
-        gate: FetchGate::new(),
+        gate: FetchGate::new(FetchLimits::default()),
         resources: world.resources.clone(),
         policy: policy(),
         diff_id: index.diff_id(),

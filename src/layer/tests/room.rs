@@ -2,7 +2,7 @@
 
 use index_format::LEAF_SIZE;
 
-use super::{World, gzip, policy};
+use super::{World, gzip, nobody, policy};
 use crate::{BackgroundFetch, BackgroundMode, BackgroundOutcome};
 use brisk_cache::Budget;
 
@@ -29,7 +29,7 @@ async fn without_any_room_reads_are_right_and_chunks_not_fetched_per_read() {
 async fn background_stops_where_the_budget_ends_and_demand_goes_on() {
     let world = World::with(gzip(3_000_000), policy(), Budget::Bytes(20 * LEAF_SIZE));
     let layers = vec![world.layer.clone()];
-    let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources);
+    let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources, &nobody());
     assert_eq!(fetch.outcome().await, BackgroundOutcome::NoRoom);
     let kept = world.cache.usage().used_bytes;
     assert!(

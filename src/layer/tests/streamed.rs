@@ -7,10 +7,10 @@ use futures_util::future::BoxFuture;
 use index_format::write::{LayerParts as IndexParts, write};
 use index_format::{Compression, Digest, Features, FormatError, Index, LEAF_SIZE, NewChunk, Tree};
 
-use super::{Dice, Fixture, Listener, World, compress, fixture, policy, scan, stream};
+use super::{Dice, Fixture, Listener, World, compress, fixture, nobody, policy, scan, stream};
 use crate::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointError, CheckpointSource,
-    Checkpoints, Closing, FetchGate, Layer, LayerParts, ReadError,
+    Checkpoints, Closing, FetchGate, FetchLimits, Layer, LayerParts, ReadError,
 };
 use brisk_blob::faulty::Fault;
 use brisk_cache::{Budget, LayerKey};
@@ -39,7 +39,7 @@ fn without_checkpoints(world: &mut World) -> Arc<Damaged> {
         checkpoints: damaged.clone(),
         file: world.cache.layer(&key, world.size()).unwrap(),
         blob: world.blob.clone(),
-        gate: FetchGate::new(),
+        gate: FetchGate::new(FetchLimits::default()),
         resources: world.resources.clone(),
         policy: policy(),
         diff_id: Digest::of(&world.fixture.stream),
@@ -164,7 +164,8 @@ async fn background_brings_a_layer_without_checkpoints() {
         without_checkpoints(&mut world);
         world.blob.inject([Fault::Error, Fault::Flip(128)]);
         let layers = vec![world.layer.clone()];
-        let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources);
+        let fetch =
+            BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources, &nobody());
         assert_eq!(fetch.outcome().await, BackgroundOutcome::Complete);
         world.check(0..world.size()).await;
         assert_eq!(*world.closings.lock().unwrap(), [Closing::Closed]);
@@ -194,7 +195,7 @@ async fn evicted_leaves_of_a_stream_only_layer_come_back() {
 async fn background_brings_a_stream_only_layer_whole() {
     let world = World::new(stream_only(Compression::Gzip, LONG));
     let layers = vec![world.layer.clone()];
-    let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources);
+    let fetch = BackgroundFetch::start(layers, BackgroundMode::Full, &world.resources, &nobody());
     // A reader meanwhile.
     world.check(5 << 20..6 << 20).await;
     assert_eq!(fetch.outcome().await, BackgroundOutcome::Complete);

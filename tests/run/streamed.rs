@@ -334,3 +334,37 @@ fn an_image_of_stream_only_layers_alone_says_so() {
     let reason = inspected["layers"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("stream-only: "), "{inspected:#}");
 }
+
+#[test]
+fn files_of_a_long_chunk_are_printed_in_bounded_memory() {
+    let node = Node::new();
+    let tar = block_tar();
+    let layer = node.path("layer");
+    std::fs::write(&layer, one_block(&tar)).unwrap();
+    let layer = layer.to_str().unwrap();
+    node.brisk(&["index", "build", layer]);
+    let index = format!("{layer}.index");
+    let print = |path: &str| {
+        let cat = node.command(["index", "cat", &index, layer, path]);
+        let mut limited = Command::new("prlimit");
+        // Half of the chunk.
+        limited.arg("--data=33554432").arg(cat.get_program());
+        run(limited.args(cat.get_args())).stdout
+    };
+    assert!(print("/block/last") == b"behind it");
+    let zeros = print("/block/zeros");
+    let mut archive = tar::Archive::new(&tar[..]);
+    let mut expected = Vec::new();
+    let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+    std::io::copy(&mut entry, &mut expected).unwrap();
+    assert!(zeros == expected, "{} bytes", zeros.len());
+
+    // Damage behind the first leaves: they are right, and the rest is an error.
+    let mut bytes = std::fs::read(layer).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(layer, bytes).unwrap();
+    let cat = done(&node.command(["index", "cat", &index, layer, "/block/last"]));
+    assert_eq!((cat.code, cat.out.as_str()), (1, ""), "{cat:?}");
+    assert!(cat.err.contains("brisk: "), "{cat:?}");
+}

@@ -2,6 +2,7 @@
 
 mod build;
 mod layer;
+mod passage;
 mod read;
 
 use clap::Subcommand;

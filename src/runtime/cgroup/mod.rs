@@ -5,6 +5,7 @@ mod device_program;
 mod device_rules;
 mod devices;
 mod discover;
+mod entrance;
 #[cfg(test)]
 mod fake;
 mod files;
@@ -17,6 +18,7 @@ mod v1;
 mod v2;
 
 pub use discover::Layout;
+pub use entrance::Entrance;
 pub use files::pause_briefly;
 pub use oom::{Happening, Watch};
 pub use rdt::RdtGroup;
@@ -122,7 +124,9 @@ impl Cgroup {
         self.above = missing.map(Path::to_owned).collect();
     }
 
-    /// Takes the process in (into the cgroup2 directory it was born, without systemd).
+    /// Takes the process in as far as it does not go in by itself, through [`Entrance`]: where
+    /// systemd makes the directories, and into its share of caches. (Into the cgroup2 directory
+    /// it was born, without systemd.)
     ///
     /// # Errors
     /// [`Error::Os`] naming the file; [`Error::Systemd`]; as [`Cgroup::limit`].
@@ -141,8 +145,13 @@ impl Cgroup {
             if let Some(path) = &self.unified {
                 files::write(path, "cgroup.procs", &pid.to_string())?;
             }
+            return self.attach(pid);
         }
-        self.attach(pid)
+        self.admit_to_share(pid)
+    }
+
+    fn admit_to_share(&self, pid: i32) -> Result<()> {
+        self.rdt.as_ref().map_or(Ok(()), |group| group.admit(pid))
     }
 
     fn make(&mut self) -> Result<()> {
@@ -246,7 +255,7 @@ impl Cgroup {
         for hierarchy in &self.hierarchies {
             files::write(&hierarchy.path, "cgroup.procs", &pid.to_string())?;
         }
-        self.rdt.as_ref().map_or(Ok(()), |group| group.admit(pid))
+        self.admit_to_share(pid)
     }
 
     /// All processes of the container, those in cgroups below included.

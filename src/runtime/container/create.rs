@@ -15,6 +15,7 @@ use crate::container::hooks;
 use crate::container::id_maps;
 use crate::container::init::{Identity, Init};
 use crate::container::namespaces::{self, Born};
+use crate::container::steps::Steps;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::log;
@@ -66,7 +67,7 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
     let root_path = spec.root.as_ref().map_or("", |root| root.path.as_str());
     let rootfs = std::fs::canonicalize(bundle.join(root_path))
         .doing(|| format!("find the rootfs {root_path}"))?;
-    let identity = identity(process, linux, arguments.preserve_fds)?;
+    let identity = identity(process, linux, &arguments.root, arguments.preserve_fds)?;
 
     let directory = Directory::create(&arguments.root, &arguments.id)?;
     let mut undo = Undo {
@@ -95,11 +96,14 @@ pub fn create(arguments: Create) -> Result<(State, Child)> {
     fault::point();
 
     let state = undo.state.clone();
-    let (child, channel) = fork(&arguments, &spec, linux, identity, &directory, &state)?;
+    let steps = Steps::of(&spec, &state);
+    let (child, channel) = fork(
+        &arguments, &spec, linux, steps, identity, &directory, &state,
+    )?;
     undo.state.pid = child.pid;
     undo.child = Some(child);
     fault::point();
-    accompany(&mut undo, &spec, linux, process, &channel)?;
+    accompany(&mut undo, &spec, linux, process, steps, &channel)?;
     fault::point();
     if let Some(path) = &arguments.pid_file {
         write_pid_file(path, undo.state.pid)?;
@@ -174,7 +178,12 @@ fn check_console(process: &Process, given: bool) -> Result<()> {
     }
 }
 
-fn identity<'a>(process: &'a Process, linux: &'a Linux, preserved: u32) -> Result<Identity<'a>> {
+fn identity<'a>(
+    process: &'a Process,
+    linux: &'a Linux,
+    root: &Path,
+    preserved: u32,
+) -> Result<Identity<'a>> {
     let listen = std::env::var("LISTEN_FDS")
         .ok()
         .and_then(|number| number.parse::<u32>().ok());
@@ -188,11 +197,20 @@ fn identity<'a>(process: &'a Process, linux: &'a Linux, preserved: u32) -> Resul
             .capabilities
             .as_ref()
             .map_or(Ok(Sets::default()), Sets::of)?,
-        filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
+        filter: filter(linux, root)?,
         agent: agent(linux)?,
         kept_descriptors: preserved.saturating_add(listen_descriptors),
         listen_descriptors,
     })
+}
+
+/// The filter of the container, where it has one; `root` is where states are kept.
+///
+/// # Errors
+/// As [`Filter::of`].
+pub fn filter(linux: &Linux, root: &Path) -> Result<Option<Filter>> {
+    let profile = linux.seccomp.as_ref();
+    profile.map(|profile| Filter::of(profile, root)).transpose()
 }
 
 /// Connects to the agent of seccomp notifications, where there is one.
@@ -208,6 +226,7 @@ fn fork(
     arguments: &Create,
     spec: &Spec,
     linux: &Linux,
+    steps: Steps,
     identity: Identity<'_>,
     directory: &Directory,
     state: &State,
@@ -223,6 +242,7 @@ fn fork(
     log::debug("nsexec container setup: making the namespaces");
     let (ours, theirs) = Channel::pair()?;
     let sources = rootfs::prepare_sources(&spec.mounts, linux, &state.bundle)?;
+    let entrance = state.cgroup.entrance()?;
     let birthplace = state.cgroup.birthplace()?;
     match namespaces::fork(linux, birthplace.as_ref().map(AsFd::as_fd))? {
         Born::Parent(child) => Ok((child, ours)),
@@ -245,9 +265,11 @@ fn fork(
             let init = Init {
                 spec,
                 linux,
+                steps,
                 identity,
                 state,
                 channel: theirs,
+                entrance,
                 fifo,
                 failure,
                 console,
@@ -276,6 +298,7 @@ fn accompany(
     spec: &Spec,
     linux: &Linux,
     process: &Process,
+    steps: Steps,
     channel: &Channel,
 ) -> Result<()> {
     let pid = undo.state.pid;
@@ -296,15 +319,19 @@ fn accompany(
     }
     network::move_devices(linux, pid)?;
     fault::point();
-    channel.send(&Message::Go)?;
-    fault::point();
-    channel.expect(&Message::Mounted)?;
-    fault::point();
-    hooks::run(&spec.hooks.prestart, &undo.state, Status::Creating)?;
-    hooks::run(&spec.hooks.create_runtime, &undo.state, Status::Creating)?;
-    fault::point();
-    channel.send(&Message::Go)?;
-    fault::point();
+    if steps.help {
+        channel.send(&Message::Go)?;
+        fault::point();
+    }
+    if steps.hooks {
+        channel.expect(&Message::Mounted)?;
+        fault::point();
+        hooks::run(&spec.hooks.prestart, &undo.state, Status::Creating)?;
+        hooks::run(&spec.hooks.create_runtime, &undo.state, Status::Creating)?;
+        fault::point();
+        channel.send(&Message::Go)?;
+        fault::point();
+    }
     channel.expect(&Message::Ready)
 }
 

@@ -8,7 +8,7 @@ use rustix::process::DumpableBehavior;
 use sys::clone::{Child, Forked};
 
 use crate::container::channel::{Channel, Message};
-use crate::container::create::{agent, write_pid_file};
+use crate::container::create::{agent, filter, write_pid_file};
 use crate::container::id_maps::become_root;
 use crate::container::init::{Identity, Opened, join_keyring};
 use crate::container::namespaces::{self, Born};
@@ -16,7 +16,7 @@ use crate::container::signal::handle;
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::process::{
-    Console, Filter, Program, Sets, attach_terminal, check_labels, open_terminal, set_affinity,
+    Console, Program, Sets, attach_terminal, check_labels, open_terminal, set_affinity,
 };
 use crate::rootfs::{self, Root};
 use crate::spec::{CpuAffinity, NamespaceKind, Process};
@@ -96,7 +96,7 @@ pub fn enter(directory: &Directory, arguments: &Enter) -> Result<Child> {
             .capabilities
             .as_ref()
             .map_or(Ok(Sets::default()), Sets::of)?,
-        filter: linux.seccomp.as_ref().map(Filter::compile).transpose()?,
+        filter: filter(&linux, directory.root())?,
         agent: agent(&linux)?,
         kept_descriptors: arguments.preserve_fds,
         listen_descriptors: 0,

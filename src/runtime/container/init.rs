@@ -10,8 +10,10 @@ use rustix::fs::OFlags;
 use rustix::process::DumpableBehavior;
 use sys::clone::flags;
 
+use crate::cgroup::Entrance;
 use crate::container::channel::{Channel, Message};
 use crate::container::hooks;
+use crate::container::steps::Steps;
 use crate::container::{id_maps, namespaces};
 use crate::defence::Defence;
 use crate::error::{Context, Error, Result};
@@ -146,9 +148,11 @@ impl Identity<'_> {
 pub struct Init<'a> {
     pub spec: &'a Spec,
     pub linux: &'a Linux,
+    pub steps: Steps,
     pub identity: Identity<'a>,
     pub state: &'a State,
     pub channel: Channel,
+    pub entrance: Entrance,
     pub fifo: OwnedFd,
     pub failure: File,
     pub console: Option<Console>,
@@ -175,8 +179,12 @@ impl Init<'_> {
 
     fn prepare(&mut self) -> Result<(Program, Opened)> {
         fault::point();
-        self.channel.expect(&Message::Go)?;
+        std::mem::take(&mut self.entrance).enter()?;
         fault::point();
+        if self.steps.help {
+            self.channel.expect(&Message::Go)?;
+            fault::point();
+        }
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .doing(|| "become undumpable")?;
         rustix::process::setsid().doing(|| "start a session")?;
@@ -203,9 +211,11 @@ impl Init<'_> {
             None => None,
         };
         fault::point();
-        self.channel.send(&Message::Mounted)?;
-        fault::point();
-        self.channel.expect(&Message::Go)?;
+        if self.steps.hooks {
+            self.channel.send(&Message::Mounted)?;
+            fault::point();
+            self.channel.expect(&Message::Go)?;
+        }
         hooks::run_in(
             Some(&state.rootfs),
             &self.spec.hooks.create_container,

@@ -11,6 +11,7 @@ mod namespaces;
 mod sealed;
 mod signal;
 mod start;
+mod steps;
 mod wait;
 
 pub use create::{Create, create};

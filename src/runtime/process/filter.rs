@@ -1,15 +1,18 @@
 //! The seccomp filter: compiled by libseccomp before the fork, loaded by the container's process.
 
 use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use libseccomp::{
     ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
 };
 use rustix::fs::MemfdFlags;
+use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 use crate::process::notify::Agent;
-use crate::process::unknown_calls;
+use crate::process::{kept_filters, unknown_calls};
 use crate::spec::{Argument, Seccomp, Syscalls};
 
 /// A compiled filter.
@@ -20,12 +23,36 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Compiles a profile.
+    /// The filter of a profile: the one that is kept below `root` (where states are kept), or
+    /// compiled now and kept there.
     ///
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Unsupported`] naming the field.
-    pub fn compile(profile: &Seccomp) -> Result<Self> {
+    pub fn of(profile: &Seccomp, root: &Path) -> Result<Self> {
         check_notifications(profile)?;
+        let mut flags = flags(&profile.flags)?;
+        if notifies(profile) {
+            flags |= sys::seccomp::FLAG_NEW_LISTENER;
+            if flags & sys::seccomp::FLAG_TSYNC != 0 {
+                flags |= sys::seccomp::FLAG_TSYNC_ESRCH;
+            }
+        }
+        let question = Question::of(profile);
+        let kept = question
+            .as_deref()
+            .and_then(|question| kept_filters::load(root, question));
+        if let Some(program) = kept {
+            return Ok(Self { program, flags });
+        }
+        let program = Self::compile(profile)?;
+        if let Some(question) = question {
+            kept_filters::save(root, &question, &program);
+        }
+        Ok(Self { program, flags })
+    }
+
+    /// The instructions of a profile.
+    fn compile(profile: &Seccomp) -> Result<Vec<u8>> {
         let default = action(
             "defaultAction",
             &profile.default_action,
@@ -54,14 +81,7 @@ impl Filter {
         if let Some(newest) = newest_known(profile) {
             program.splice(0..0, unknown_calls::answer_beyond(newest));
         }
-        let mut flags = flags(&profile.flags)?;
-        if notifies(profile) {
-            flags |= sys::seccomp::FLAG_NEW_LISTENER;
-            if flags & sys::seccomp::FLAG_TSYNC != 0 {
-                flags |= sys::seccomp::FLAG_TSYNC_ESRCH;
-            }
-        }
-        Ok(Self { program, flags })
+        Ok(program)
     }
 
     /// Loads it for this process and hands the descriptor of notifications to `agent` with
@@ -76,6 +96,40 @@ impl Filter {
             (Some(listener), Some(agent)) => agent.send(&listener, message),
             _ => Ok(()),
         }
+    }
+}
+
+/// All that the instructions depend on: what of the profile makes them, and who compiles it for
+/// which kernel (libseccomp asks that which actions it knows).
+#[derive(Serialize)]
+struct Question<'a> {
+    /// Size and time of this very program: another build may compile otherwise.
+    program: (u64, i64, i64),
+    library: String,
+    kernel: String,
+    machine: &'static str,
+    default_action: &'a str,
+    default_errno: Option<u32>,
+    architectures: &'a [String],
+    rules: &'a [Syscalls],
+}
+
+impl Question<'_> {
+    /// As bytes, the same for the same; none where something about this machine is not known.
+    fn of(profile: &Seccomp) -> Option<Vec<u8>> {
+        let program = std::fs::metadata("/proc/self/exe").ok()?;
+        let library = libseccomp::ScmpVersion::current().ok()?;
+        let question = Question {
+            program: (program.len(), program.mtime(), program.mtime_nsec()),
+            library: library.to_string(),
+            kernel: rustix::system::uname().release().to_str().ok()?.to_owned(),
+            machine: std::env::consts::ARCH,
+            default_action: &profile.default_action,
+            default_errno: profile.default_errno_ret,
+            architectures: &profile.architectures,
+            rules: &profile.syscalls,
+        };
+        serde_json::to_vec(&question).ok()
     }
 }
 
@@ -253,5 +307,55 @@ mod tests {
         }
         let names: Vec<String> = filter_names::FLAGS.iter().map(|&n| n.to_owned()).collect();
         assert_ne!(flags(&names).unwrap(), 0);
+    }
+
+    fn profile() -> Seccomp {
+        let rule = |names: &[&str], action: &str| Syscalls {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            action: action.to_owned(),
+            ..Syscalls::default()
+        };
+        Seccomp {
+            default_action: "SCMP_ACT_ERRNO".to_owned(),
+            syscalls: vec![rule(&["read", "write"], "SCMP_ACT_ALLOW")],
+            ..Seccomp::default()
+        }
+    }
+
+    #[test]
+    fn a_kept_filter_is_the_one_that_the_profile_compiles_to() {
+        let root = tempfile::tempdir().unwrap();
+        let compiled = Filter::compile(&profile()).unwrap();
+        for time in ["compiled", "kept"] {
+            let filter = Filter::of(&profile(), root.path()).unwrap();
+            assert_eq!(filter.program, compiled, "{time}");
+        }
+        let question = Question::of(&profile()).unwrap();
+        let kept = kept_filters::load(root.path(), &question);
+        assert_eq!(kept.as_deref(), Some(&compiled[..]));
+        // Where nothing can be kept it is compiled.
+        let missing = root.path().join("missing");
+        let filter = Filter::of(&profile(), &missing).unwrap();
+        assert_eq!(filter.program, compiled);
+    }
+
+    #[test]
+    fn every_difference_is_another_question() {
+        let changes: [fn(&mut Seccomp); 7] = [
+            |_| {},
+            |profile| profile.default_action = "SCMP_ACT_KILL".to_owned(),
+            |profile| profile.default_errno_ret = Some(38),
+            |profile| profile.architectures = vec!["SCMP_ARCH_X86".to_owned()],
+            |profile| profile.syscalls[0].action = "SCMP_ACT_LOG".to_owned(),
+            |profile| profile.syscalls[0].names.truncate(1),
+            |profile| profile.syscalls[0].args = vec![Argument::default()],
+        ];
+        let questions = changes.map(|change| {
+            let mut profile = profile();
+            change(&mut profile);
+            Question::of(&profile).unwrap()
+        });
+        let different: std::collections::BTreeSet<_> = questions.iter().collect();
+        assert_eq!(different.len(), changes.len());
     }
 }

@@ -5,6 +5,7 @@ mod environment;
 mod filter;
 pub mod filter_names;
 mod identity;
+mod kept_filters;
 mod label;
 mod limits;
 mod notify;

@@ -108,6 +108,12 @@ impl Directory {
         drop(self.lock.take());
     }
 
+    /// Where states are kept.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
     /// Where the first process waits for `start`.
     #[must_use]
     pub fn fifo(&self) -> PathBuf {

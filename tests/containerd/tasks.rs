@@ -65,7 +65,7 @@ fn a_detached_task_lives_through_every_verb() {
         let done = work.exec(&["-d", "--exec-id", "s"], "one", &["sleep", "1234"]);
         assert_eq!(done.code, 0, "{runtime}: {done:?}");
         let sleeps = || file("pids", "cgroup.procs").lines().any(is_the_sleeper);
-        assert!(sleeps(), "{runtime}");
+        until("the second process", LIMIT, sleeps);
         let done = work.task(&["kill", "--exec-id", "s", "-s", "SIGKILL", "one"]);
         assert_eq!(done.code, 0, "{runtime}: {done:?}");
         until("the end of the second process", LIMIT, || !sleeps());

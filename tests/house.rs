@@ -50,6 +50,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("src/mount", &["fuse", "layer", "sys"]),
     ("src/container", &["durable", "sys"]),
     ("src/snapshotter", &["image", "mount"]),
+    ("tests/cri", &[]),
 ];
 
 /// Longest source file. A file above it has more than one purpose.

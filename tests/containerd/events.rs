@@ -34,13 +34,14 @@ impl Events {
         events
     }
 
-    /// Waits for an event of a kind; what it tells.
-    fn next(&self, topic: &str) -> String {
-        loop {
+    /// Waits until each of these kinds was seen of a container, in whatever order they come.
+    fn wait_for(&self, topics: &[&str], container: &str) {
+        let mut missing = topics.to_vec();
+        while !missing.is_empty() {
             let line = self.lines.recv_timeout(LIMIT);
-            let line = line.unwrap_or_else(|e| panic!("no event {topic}: {e}"));
-            if line.contains(topic) {
-                return line;
+            let line = line.unwrap_or_else(|e| panic!("no event {missing:?}: {e}"));
+            if line.contains(&format!("\"container_id\":\"{container}\"")) {
+                missing.retain(|topic| !line.contains(topic));
             }
         }
     }
@@ -62,20 +63,8 @@ fn a_task_that_ran_out_of_memory_is_an_event() {
         let script =
             "until [ -e /tmp/go ]; do sleep 0.01; done; x=$(tr '\\0' a </dev/zero); exit 7";
         work.detached(&["--memory-limit", "16777216"], "one", script);
-        for topic in ["/tasks/create", "/tasks/start"] {
-            let event = events.next(topic);
-            assert!(
-                event.contains("\"container_id\":\"one\""),
-                "{runtime}: {event}"
-            );
-        }
+        events.wait_for(&["/tasks/create", "/tasks/start"], "one");
         std::fs::write(work.containerd.path("tree/tmp/go"), "").unwrap();
-        let event = events.next("/tasks/oom");
-        assert!(
-            event.contains("\"container_id\":\"one\""),
-            "{runtime}: {event}"
-        );
-        let event = events.next("/tasks/exit");
-        assert!(event.contains("\"exit_status\":"), "{runtime}: {event}");
+        events.wait_for(&["/tasks/oom", "/tasks/exit"], "one");
     }
 }

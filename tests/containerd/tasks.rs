@@ -145,6 +145,7 @@ fn a_dead_shim_leaves_no_container() {
             .filter(|pid| **pid != work.containerd.pid())
             .collect();
         assert_eq!(shims.len(), 1, "{runtime}: {shims:?}");
+        let sockets = work.containerd.shim_sockets();
         kill(Pid::from_raw(*shims[0]), Signal::SIGKILL).unwrap();
         until("the container's end", LIMIT, || {
             work.status("one").is_none()
@@ -155,5 +156,10 @@ fn a_dead_shim_leaves_no_container() {
         until("the end of all that it had", LIMIT, || {
             work.left("one").is_empty()
         });
+        assert_eq!(sockets.len(), 1, "{runtime}");
+        for socket in sockets {
+            // Nobody else takes away what a killed shim listened on.
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! A containerd of the test's own: root, state, socket, configuration, namespace and cgroups.
+//! A containerd of the test's own: root, state, socket, configuration, namespace, cgroups, and,
+//! where pods are to run, network.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,9 @@ pub fn brisk_runtime() -> PathBuf {
 impl Containerd {
     /// One without pods, and without other snapshotters than containerd's own.
     pub fn plain() -> Self {
-        Self::launch("")
+        Self::launch(&mut Command::new("containerd"), |_, _| {
+            without_pods(String::new())
+        })
     }
 
     /// One whose proxy plugin `brisk` is at a socket.
@@ -44,24 +47,33 @@ impl Containerd {
             "[proxy_plugins.brisk]\ntype = 'snapshot'\naddress = '{}'\n",
             snapshotter.display()
         );
-        Self::launch(&plugin)
+        Self::launch(&mut Command::new("containerd"), |_, _| without_pods(plugin))
     }
 
-    fn launch(plugins: &str) -> Self {
+    /// One that runs pods, in a network namespace of its own, by the handlers `runc` (Debian's)
+    /// and `brisk` (ours); the sandbox's image has that name.
+    pub fn with_pods(sandbox_image: &str) -> Self {
+        let mut command = Command::new("unshare");
+        let script = "ip link set lo up && exec containerd \"$@\"";
+        command.args(["--net", "sh", "-ec", script, "containerd"]);
+        Self::launch(&mut command, |own, name| pods(own, name, sandbox_image))
+    }
+
+    fn launch(command: &mut Command, parts: impl FnOnce(&Path, &str) -> String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let directory = tempfile::tempdir().unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("brisk-{}-{number}", std::process::id());
         let own = directory.path().display();
         let text = format!(
-            "version = 2\nroot = '{own}/root'\nstate = '{own}/state'\n\
-             disabled_plugins = ['io.containerd.grpc.v1.cri', 'io.containerd.tracing.processor.v1.otlp']\n\
-             [grpc]\naddress = '{own}/c.sock'\n[ttrpc]\naddress = '{own}/c.sock.ttrpc'\n{plugins}"
+            "version = 2\nroot = '{own}/root'\nstate = '{own}/state'\n{}\
+             [grpc]\naddress = '{own}/c.sock'\n[ttrpc]\naddress = '{own}/c.sock.ttrpc'\n",
+            parts(directory.path(), &name)
         );
         let config = directory.path().join("config.toml");
         std::fs::write(&config, text).unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let child = Command::new("containerd")
+        let child = command
             .arg("-c")
             .arg(&config)
             .stdin(Stdio::null())
@@ -157,6 +169,19 @@ impl Containerd {
         found
     }
 
+    /// The sockets of the shims of its containers.
+    pub fn shim_sockets(&self) -> Vec<PathBuf> {
+        let entries = |directory: PathBuf| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten();
+            entries.flatten().map(|entry| entry.path())
+        };
+        let namespaces = entries(self.path("state/io.containerd.runtime.v2.task"));
+        let bundles = namespaces.flat_map(entries);
+        let addresses = bundles.flat_map(|bundle| std::fs::read_to_string(bundle.join("address")));
+        let sockets = addresses.filter_map(|text| Some(text.strip_prefix("unix://")?.into()));
+        sockets.collect()
+    }
+
     /// Processes that have its directory on their command line: itself and its shims.
     pub fn processes(&self) -> Vec<i32> {
         let mark = self.directory.path().display().to_string();
@@ -173,6 +198,50 @@ impl Containerd {
         }
         found
     }
+}
+
+/// Settings without the part that runs pods.
+fn without_pods(plugins: String) -> String {
+    format!(
+        "disabled_plugins = ['io.containerd.grpc.v1.cri', 'io.containerd.tracing.processor.v1.otlp']\n{plugins}"
+    )
+}
+
+/// Settings of the part that runs pods, and the network they get: a bridge and addresses that no
+/// other test has.
+fn pods(own: &Path, name: &str, sandbox_image: &str) -> String {
+    let networks = own.join("networks");
+    std::fs::create_dir(&networks).unwrap();
+    let number = std::process::id() % 65_536;
+    let subnet = format!("10.{}.{}.0/24", number >> 8, number & 255);
+    let network = serde_json::json!({
+        "cniVersion": "0.4.0",
+        "name": name,
+        "plugins": [{
+            "type": "bridge",
+            "bridge": format!("br{}", std::process::id()),
+            "ipam": { "type": "host-local", "subnet": subnet, "dataDir": own.join("addresses") },
+        }],
+    });
+    std::fs::write(networks.join("10-pods.conflist"), network.to_string()).unwrap();
+    let handler = |handler: &str, binary: &Path| {
+        let section = format!("plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.{handler}");
+        format!(
+            "[{section}]\nruntime_type = 'io.containerd.runc.v2'\n[{section}.options]\n\
+             BinaryName = '{}'\nRoot = '{}'\n",
+            binary.display(),
+            own.join(handler).display()
+        )
+    };
+    format!(
+        "disabled_plugins = ['io.containerd.tracing.processor.v1.otlp']\n\
+         [plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = '{sandbox_image}'\n\
+         restrict_oom_score_adj = true\nnetns_mounts_under_state_dir = true\n\
+         [plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{}'\n{}{}",
+        networks.display(),
+        handler("runc", Path::new("runc")),
+        handler("brisk", &brisk_runtime()),
+    )
 }
 
 /// A directory and all below it, innermost first; nothing where it is missing.
@@ -194,7 +263,10 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Shims, and what runs in containers, outlive it.
+        // Shims, and what runs in containers, outlive it; a killed shim leaves its socket.
+        for socket in self.shim_sockets() {
+            let _ = std::fs::remove_file(socket);
+        }
         for pid in self.processes() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -218,6 +290,17 @@ impl Drop for Containerd {
         }
         for mount in mounts_below(self.directory.path()).iter().rev() {
             let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
+        }
+        // What the library of network plugins remembers of pods has a fixed place.
+        let pods = self.path("root/io.containerd.grpc.v1.cri/sandboxes");
+        for pod in std::fs::read_dir(pods).into_iter().flatten().flatten() {
+            let pod = pod.file_name().to_string_lossy().into_owned();
+            let remembered = std::fs::read_dir("/var/lib/cni/results");
+            for entry in remembered.into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().contains(&pod) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
         }
     }
 }

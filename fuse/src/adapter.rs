@@ -83,8 +83,9 @@ impl<C: Content> Adapter<C> {
         }
     }
 
-    fn count(&self, kind: RequestKind) {
-        self.counts.add(kind);
+    /// Counts a request, and its time until what is returned is dropped.
+    fn timed(&self, kind: RequestKind) -> impl Drop {
+        self.counts.time_here(kind)
     }
 }
 
@@ -197,7 +198,7 @@ impl<C: Content> Filesystem for Adapter<C> {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(RequestKind::Lookup);
+        let _timed = self.timed(RequestKind::Lookup);
         match inode(parent).and_then(|parent| self.tree.lookup(parent, name.as_bytes())) {
             Ok(Some(found)) => reply.entry(&FOREVER, &file_attr(&found), GENERATION),
             Ok(None) => reply.entry(&FOREVER, &negative(), GENERATION),
@@ -207,7 +208,7 @@ impl<C: Content> Filesystem for Adapter<C> {
 
     // Nodeids are inode numbers: there is nothing to forget.
     fn forget(&self, _request: &Request, _node: INodeNo, _lookups: u64) {
-        self.count(RequestKind::Forget);
+        self.counts.add(RequestKind::Forget);
     }
 
     fn getattr(
@@ -217,7 +218,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        self.count(RequestKind::Getattr);
+        let _timed = self.timed(RequestKind::Getattr);
         match inode(node).and_then(|number| self.tree.attributes(number)) {
             Ok(attributes) => reply.attr(&FOREVER, &file_attr(&attributes)),
             Err(error) => reply.error(errno(&error)),
@@ -225,7 +226,7 @@ impl<C: Content> Filesystem for Adapter<C> {
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
-        self.count(RequestKind::Readlink);
+        let _timed = self.timed(RequestKind::Readlink);
         match inode(node).and_then(|number| self.tree.readlink(number)) {
             Ok(target) => reply.data(target),
             Err(error) => reply.error(errno(&error)),
@@ -243,7 +244,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.count(RequestKind::Read);
+        let timed = self.counts.time(RequestKind::Read);
         let plan = inode(node).and_then(|number| self.tree.read(number, offset, size));
         let plan = match plan {
             Ok(plan) => plan,
@@ -257,9 +258,12 @@ impl<C: Content> Filesystem for Adapter<C> {
             request.pid(),
             plan.pieces,
             plan.length,
-            Box::new(move |result| match result {
-                Ok(bytes) => reply.data(bytes),
-                Err(code) => reply.error(Errno::from_i32(code as i32)),
+            Box::new(move |result| {
+                match result {
+                    Ok(bytes) => reply.data(bytes),
+                    Err(code) => reply.error(Errno::from_i32(code as i32)),
+                }
+                drop(timed);
             }),
         );
     }
@@ -272,7 +276,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.count(RequestKind::Readdir);
+        let _timed = self.timed(RequestKind::Readdir);
         let filled = inode(node).and_then(|directory| {
             for entry in self.tree.directory(directory, offset)? {
                 let entry = entry?;
@@ -298,7 +302,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.count(RequestKind::Readdirplus);
+        let _timed = self.timed(RequestKind::Readdirplus);
         let filled = inode(node).and_then(|directory| {
             for entry in self.tree.directory(directory, offset)? {
                 let entry = entry?;
@@ -324,13 +328,13 @@ impl<C: Content> Filesystem for Adapter<C> {
         size: u32,
         reply: ReplyXattr,
     ) {
-        self.count(RequestKind::Getxattr);
+        let _timed = self.timed(RequestKind::Getxattr);
         let answer = inode(node).and_then(|number| self.tree.xattr(number, name.as_bytes(), size));
         reply_xattr(answer, reply);
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        self.count(RequestKind::Listxattr);
+        let _timed = self.timed(RequestKind::Listxattr);
         reply_xattr(
             inode(node).and_then(|number| self.tree.xattr_names(number, size)),
             reply,
@@ -338,7 +342,7 @@ impl<C: Content> Filesystem for Adapter<C> {
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        self.count(RequestKind::Statfs);
+        let _timed = self.timed(RequestKind::Statfs);
         let space = self.tree.space();
         let (block, name) = (BLOCK_SIZE, space.name_length);
         reply.statfs(space.blocks, 0, 0, space.files, 0, block, name, block);
@@ -353,7 +357,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.count(RequestKind::Seek);
+        let _timed = self.timed(RequestKind::Seek);
         match inode(node).and_then(|number| self.tree.seek(number, offset, whence)) {
             Ok(found) => reply.offset(found),
             Err(error) => reply.error(errno(&error)),
@@ -363,12 +367,12 @@ impl<C: Content> Filesystem for Adapter<C> {
     // ENOSYS means for these: never ask again, and go on as if it had succeeded.
 
     fn open(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.count(RequestKind::Open);
+        let _timed = self.timed(RequestKind::Open);
         reply.error(Errno::ENOSYS);
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.count(RequestKind::Open);
+        let _timed = self.timed(RequestKind::Open);
         reply.error(Errno::ENOSYS);
     }
 
@@ -380,7 +384,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -392,7 +396,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -404,13 +408,13 @@ impl<C: Content> Filesystem for Adapter<C> {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
     fn access(&self, _request: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         // Not sent: the kernel checks permissions itself (default_permissions).
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -424,7 +428,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -441,7 +445,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         reply: ReplyLock,
     ) {
         // Not sent: locks stay in the kernel unless asked for.
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -458,7 +462,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -470,7 +474,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _block: u64,
         reply: ReplyBmap,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOSYS);
     }
 
@@ -485,7 +489,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.count(RequestKind::Other);
+        let _timed = self.timed(RequestKind::Other);
         reply.error(Errno::ENOTTY);
     }
 
@@ -510,7 +514,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -524,7 +528,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _device: u32,
         reply: ReplyEntry,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -537,17 +541,17 @@ impl<C: Content> Filesystem for Adapter<C> {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
     fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
     fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -559,7 +563,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _target: &Path,
         reply: ReplyEntry,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -573,7 +577,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -585,7 +589,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -601,7 +605,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -615,12 +619,12 @@ impl<C: Content> Filesystem for Adapter<C> {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
     fn removexattr(&self, _request: &Request, _node: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -634,7 +638,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -648,7 +652,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 
@@ -665,7 +669,7 @@ impl<C: Content> Filesystem for Adapter<C> {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.count(RequestKind::Change);
+        let _timed = self.timed(RequestKind::Change);
         reply.error(Errno::EROFS);
     }
 }

@@ -50,6 +50,8 @@ pub struct SessionOptions {
     pub resuming: bool,
     /// The registry of waiting reads, shared by all sessions of the process.
     pub waiting: Arc<WaitingReads>,
+    /// Where requests are counted; several sessions may share it.
+    pub requests: Arc<RequestCounts>,
     /// See [`ReplaceDescriptor`].
     pub replace_descriptor: ReplaceDescriptor,
 }
@@ -100,7 +102,6 @@ impl SessionError {
 /// A mount that this process serves. Dropping it never unmounts anything.
 pub struct Session<C: Content> {
     session: fuser::Session<Adapter<C>>,
-    counts: Arc<RequestCounts>,
 }
 
 impl<C: Content> Session<C> {
@@ -124,8 +125,7 @@ impl<C: Content> Session<C> {
         if options.resuming && !request.can_resend() {
             return Err(SessionError::ResendUnsupported);
         }
-        let counts = Arc::new(RequestCounts::default());
-        let adapter = Adapter::new(tree, Arc::clone(&options.waiting), Arc::clone(&counts));
+        let adapter = Adapter::new(tree, Arc::clone(&options.waiting), options.requests);
         let (session, reply) = shake_hands(adapter, init, &request, options.threads)?;
         (options.replace_descriptor)(session.as_fd(), device.as_fd()).map_err(|source| {
             SessionError::Handshake {
@@ -137,7 +137,7 @@ impl<C: Content> Session<C> {
         if options.resuming {
             ask_for_resend(device.as_fd())?;
         }
-        Ok(Self { session, counts })
+        Ok(Self { session })
     }
 
     /// Serves requests until the tree is unmounted or its connection aborted.
@@ -151,11 +151,6 @@ impl<C: Content> Session<C> {
             Err(error) if is_end(&error) => Ok(()),
             Err(error) => Err(SessionError::Serve(error)),
         }
-    }
-
-    /// Counts of the requests of this session.
-    pub fn requests(&self) -> Arc<RequestCounts> {
-        Arc::clone(&self.counts)
     }
 }
 

@@ -61,6 +61,7 @@ struct Read {
     /// The task was found when its read began to wait, or later. One that never was found may
     /// live where this process cannot look, which must not end its reads.
     seen: bool,
+    since: Instant,
     slot: Arc<Slot>,
 }
 
@@ -94,6 +95,12 @@ impl WaitingReads {
     /// Reads that are waiting now: not answered before the content trait gave the thread back.
     pub fn waiting(&self) -> usize {
         self.watched().reads.len()
+    }
+
+    /// Reads that have been waiting for at least `limit`.
+    pub fn waiting_for(&self, limit: Duration) -> usize {
+        let is_long = |read: &&Read| read.since.elapsed() >= limit;
+        self.watched().reads.values().filter(is_long).count()
     }
 
     /// Reads whose content is still being fetched, including those whose caller was killed.
@@ -145,7 +152,14 @@ impl WaitingReads {
         watched.next_key += 1;
         unanswered.key = Some(key);
         drop(unanswered);
-        watched.reads.insert(key, Read { tid, seen, slot });
+        let since = Instant::now();
+        let read = Read {
+            tid,
+            seen,
+            since,
+            slot,
+        };
+        watched.reads.insert(key, read);
         if !watched.has_watcher {
             let registry = Arc::clone(self);
             let started = thread::Builder::new()

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::error::{CliError, because};
+use crate::cli::error::{CliError, because, wrong_config};
 use crate::cli::global::GlobalOptions;
+use crate::cli::output::line;
 use crate::cli::service::{StopArguments, absolute, commands, start_options, stop};
 use crate::daemon::config::Config;
 use crate::daemon::process::{self, ProcessError};
@@ -36,10 +37,21 @@ pub struct DaemonArguments {
     /// Take every mount down at the end
     #[arg(long)]
     exit_unmount: bool,
+
+    /// Only look whether the configuration can be used
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 /// Runs until a signal or `service-stop`.
 pub fn run(global: &GlobalOptions, arguments: &DaemonArguments) -> Result<(), CliError> {
+    if arguments.check_config {
+        let path = Config::check(global.config.as_deref()).map_err(wrong_config)?;
+        return match path.exists() {
+            true => line(format_args!("{} can be used", path.display())),
+            false => line(format_args!("no {}: the defaults hold", path.display())),
+        };
+    }
     let root = absolute(&global.root)?;
     let socket = absolute(&arguments.socket)?;
     let _only = only_daemon(global)?;
@@ -49,7 +61,7 @@ pub fn run(global: &GlobalOptions, arguments: &DaemonArguments) -> Result<(), Cl
         stop(global, &StopArguments { unmount: false })?;
         let result = process::run(process::Options {
             root: root.clone(),
-            config: Config::load(global.config.as_deref()).map_err(because)?,
+            config: Config::load(global.config.as_deref()).map_err(wrong_config)?,
             commands: commands(global)?,
             end_when_idle: false,
             snapshotter: Some(socket.clone()),

@@ -1,6 +1,7 @@
 //! What a verb fails with: words, a remedy and an exit code.
 
 use crate::daemon::client::ClientError;
+use crate::daemon::config::ConfigError;
 use crate::daemon::control::Failure;
 use brisk_container::ContainerError;
 use brisk_mount::error::describe;
@@ -73,6 +74,12 @@ impl From<ClientError> for CliError {
 /// A failure that some error is the cause of; its own causes are shown as well.
 pub fn because(error: impl std::error::Error + Send + Sync + 'static) -> CliError {
     CliError::from(anyhow::Error::new(error))
+}
+
+/// The configuration cannot be used.
+pub fn wrong_config(error: ConfigError) -> CliError {
+    let hint = error.hint();
+    because(error).hint(hint)
 }
 
 impl From<anyhow::Error> for CliError {

@@ -30,7 +30,7 @@ use std::io::IsTerminal;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cli::error::{CliError, EXIT_FAILED, because};
+use crate::cli::error::{CliError, EXIT_FAILED, because, wrong_config};
 use crate::cli::global::{GlobalOptions, LogFormat};
 use crate::cli::output::say;
 use crate::cli::provider::ServiceImages;
@@ -147,7 +147,7 @@ fn check(line: &CommandLine) -> Result<(), CliError> {
     // A mistake in it would else be found by the service, which has no terminal.
     Config::load(line.global.config.as_deref())
         .map(drop)
-        .map_err(because)
+        .map_err(wrong_config)
 }
 
 /// `run` keeps the codes below 125 for the program; a wrong command line of it is 125.
@@ -188,10 +188,11 @@ impl Verb {
 
     /// Whether it needs the privileges to mount, a root and a configuration.
     fn works_on_a_root(&self) -> bool {
-        !matches!(
-            self,
-            Verb::Index(_) | Verb::Completions { .. } | Verb::Man | Verb::Keeper(_)
-        )
+        match self {
+            Verb::Index(_) | Verb::Completions { .. } | Verb::Man | Verb::Keeper(_) => false,
+            Verb::Daemon(arguments) => !arguments.check_config,
+            _ => true,
+        }
     }
 
     /// Whether it mounts an image.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::error::{CliError, because};
+use crate::cli::error::{CliError, because, wrong_config};
 use crate::cli::global::GlobalOptions;
 use crate::daemon::client::{Client, make_private_directory};
 use crate::daemon::config::Config;
@@ -32,7 +32,7 @@ pub struct StopArguments {
 /// Runs the mount service of a root until nothing needs it.
 pub fn service(global: &GlobalOptions, arguments: &ProcessArguments) -> Result<(), CliError> {
     // A mistake in the configuration is said while somebody listens.
-    let config = Config::load(global.config.as_deref()).map_err(because)?;
+    let config = Config::load(global.config.as_deref()).map_err(wrong_config)?;
     let root = absolute(&global.root)?;
     detach(arguments)?;
     enter_host(global)?;

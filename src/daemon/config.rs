@@ -7,18 +7,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 
 use crate::daemon::control::Background;
+use crate::daemon::metrics::Address;
 use brisk_image::trust::Policy;
 use brisk_indexer::{IndexOptions, MAX_STREAM_SIZE};
 use brisk_layer::FetchLimits;
+pub use mistake::Mistake;
+pub use values::{ByteSize, parse_duration};
+
+mod mistake;
+mod values;
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/brisk/config.toml";
 
 /// The configuration, with its defaults.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The cache of layer content.
@@ -33,10 +38,20 @@ pub struct Config {
     pub service: ServiceConfig,
     /// What is refused for its size.
     pub limits: LimitsConfig,
+    /// What monitoring is told.
+    pub metrics: MetricsConfig,
+}
+
+/// What monitoring is told.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where `/metrics` and `/healthz` are served; nowhere by default.
+    pub address: Option<Address>,
 }
 
 /// What is refused for its size.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// Uncompressed bytes of one layer; default [`MAX_STREAM_SIZE`].
@@ -54,7 +69,7 @@ impl LimitsConfig {
 }
 
 /// The mount service.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceConfig {
     /// What becomes of mounts that nobody serves.
@@ -91,7 +106,7 @@ impl fmt::Display for OrphanTimeout {
 }
 
 /// The cache of layer content.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
     /// Bytes that layer content may take on disk; default 80 % of the root's file system, and
@@ -100,7 +115,7 @@ pub struct CacheConfig {
 }
 
 /// Fetching.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchConfig {
     /// What is fetched while nothing is asked for.
@@ -154,7 +169,7 @@ impl Default for OnOutage {
 }
 
 /// Registries.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistryConfig {
     /// Hosts (`host[:port]`) that are spoken to by plain HTTP; loopback always is.
@@ -166,7 +181,7 @@ pub struct RegistryConfig {
 }
 
 /// Which indexes are accepted.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrustConfig {
     /// Policy by repository (`host/name`), by the longest matching prefix that ends at a `/`.
@@ -200,14 +215,39 @@ pub enum ConfigError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// The file is not a configuration; the message names line and column.
-    #[error("configuration {}: {message}", path.display())]
+    /// The file is not a configuration.
+    #[error("configuration {}, line {}{}: {}", path.display(), mistake.line, mistake.shown_key(), mistake.message)]
     Parse {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
-        message: String,
+        mistake: Mistake,
     },
+    /// A file or directory that it names cannot be used.
+    #[error("configuration {}, key {key}: {}: {source}", path.display(), named.display())]
+    Named {
+        /// The configuration's file.
+        path: PathBuf,
+        /// The key that names it.
+        key: &'static str,
+        /// What is named.
+        named: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            ConfigError::Read { .. } => "name a file that can be read: --config FILE".to_owned(),
+            ConfigError::Parse { .. } => {
+                "mend that line; `brisk daemon --check-config` looks at the file again".to_owned()
+            }
+            ConfigError::Named { .. } => "make it, or take it out of the configuration".to_owned(),
+        }
+    }
 }
 
 impl Config {
@@ -231,196 +271,29 @@ impl Config {
         };
         toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_path_buf(),
-            message: error.to_string().trim_end().to_owned(),
+            mistake: Mistake::of(&text, &error),
         })
     }
-}
 
-/// A number of bytes: `1073741824`, `"500MB"`, `"20GiB"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-impl std::str::FromStr for ByteSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is not a size such as 500MB or 20GiB");
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let number: u64 = text[..digits].parse().map_err(|_| error())?;
-        let unit = match text[digits..].trim() {
-            "" | "B" => 1,
-            "k" | "kB" | "K" | "KB" => 1000,
-            "M" | "MB" => 1000 * 1000,
-            "G" | "GB" => 1000 * 1000 * 1000,
-            "T" | "TB" => 1000u64.pow(4),
-            "Ki" | "KiB" => 1 << 10,
-            "Mi" | "MiB" => 1 << 20,
-            "Gi" | "GiB" => 1 << 30,
-            "Ti" | "TiB" => 1 << 40,
-            _ => return Err(error()),
-        };
-        number.checked_mul(unit).map(ByteSize).ok_or_else(error)
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Size;
-        impl Visitor<'_> for Size {
-            type Value = ByteSize;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes or a size such as \"20GiB\"")
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<ByteSize, E> {
-                u64::try_from(value)
-                    .map(ByteSize)
-                    .map_err(|_| E::custom(format!("size {value} is negative")))
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<ByteSize, E> {
-                Ok(ByteSize(value))
-            }
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<ByteSize, E> {
-                value.parse().map_err(E::custom)
-            }
+    /// Reads the file as [`Self::load`] does, and looks whether what it names can be used; gives
+    /// the file's path.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn check(named: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        let config = Self::load(named)?;
+        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        for file in &config.registry.ca_files {
+            std::fs::File::open(file).map_err(|source| ConfigError::Named {
+                path: path.to_path_buf(),
+                key: "registry.ca_files",
+                named: file.clone(),
+                source,
+            })?;
         }
-        deserializer.deserialize_any(Size)
+        Ok(path.to_path_buf())
     }
-}
-
-impl<'de> Deserialize<'de> for OnOutage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Word(String),
-            Table { wait: String },
-        }
-        let error = |text: &str| {
-            de::Error::custom(format!(
-                "on_outage {text:?} is neither \"eio\" nor {{ wait = \"5m\" }} nor \
-                 {{ wait = \"forever\" }}"
-            ))
-        };
-        match Form::deserialize(deserializer)? {
-            Form::Word(word) if word == "eio" => Ok(OnOutage::Eio),
-            Form::Word(word) => Err(error(&word)),
-            Form::Table { wait } if wait == "forever" => Ok(OnOutage::Forever),
-            Form::Table { wait } => parse_duration(&wait)
-                .map(OnOutage::Wait)
-                .ok_or_else(|| error(&wait)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for OrphanTimeout {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "off" => Ok(OrphanTimeout::Off),
-            text => parse_duration(text)
-                .map(OrphanTimeout::After)
-                .ok_or_else(|| {
-                    de::Error::custom(format!(
-                        "orphan_timeout {text:?} is neither \"off\" nor a time such as \"10m\""
-                    ))
-                }),
-        }
-    }
-}
-
-/// Seconds, minutes or hours: `30s`, `5m`, `1h`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds: u64 = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_key_is_optional_and_has_its_default() {
-        let config: Config = toml::from_str("").unwrap();
-        assert_eq!(config.fetch.background, Background::Full);
-        assert_eq!(
-            config.fetch.on_outage,
-            OnOutage::Wait(Duration::from_secs(300))
-        );
-        assert_eq!(config.fetch.limits(), FetchLimits::default());
-        assert_eq!(config.cache.budget, None);
-        assert_eq!(config.service.orphan_timeout, OrphanTimeout::Off);
-    }
-
-    #[test]
-    fn every_key_is_read() {
-        let config: Config = toml::from_str(
-            r#"
-            [cache]
-            budget = "20GiB"
-            [fetch]
-            background = "until-ready"
-            on_outage = { wait = "forever" }
-            connections = 6
-            in_flight = "64MiB"
-            [registry]
-            plain_http = ["registry.test:5000"]
-            https = ["localhost:5443"]
-            ca_files = ["/etc/ca.pem"]
-            [trust.repositories]
-            "registry.test:5000/a" = "strict"
-            "registry.test:5000/a/b" = "registry"
-            [service]
-            orphan_timeout = "10m"
-            [limits]
-            layer_size = "2GiB"
-            "#,
-        )
-        .unwrap();
-        assert_eq!(config.cache.budget, Some(ByteSize(20 << 30)));
-        assert_eq!(config.limits.index_options().max_stream_size, 2 << 30);
-        assert_eq!(config.fetch.background, Background::UntilReady);
-        assert_eq!(config.fetch.on_outage, OnOutage::Forever);
-        let limits = FetchLimits {
-            connections: 6,
-            in_flight_bytes: 64 << 20,
-        };
-        assert_eq!(config.fetch.limits(), limits);
-        assert_eq!(config.registry.https, ["localhost:5443"]);
-        let after = OrphanTimeout::After(Duration::from_secs(600));
-        assert_eq!(config.service.orphan_timeout, after);
-        assert_eq!(
-            config.trust.policy("registry.test:5000/a/b/c"),
-            Some(Policy::Registry)
-        );
-        assert_eq!(
-            config.trust.policy("registry.test:5000/a/x"),
-            Some(Policy::Strict)
-        );
-        assert_eq!(config.trust.policy("registry.test:5000/ab"), None);
-    }
-
-    #[test]
-    fn a_mistake_is_named_with_its_line() {
-        for text in [
-            "[cache]\nbudgte = 1",
-            "[cache]\nbudget = \"lots\"",
-            "[fetch]\non_outage = \"x\"",
-            "[service]\norphan_timeout = \"soon\"",
-        ] {
-            let error = toml::from_str::<Config>(text).unwrap_err().to_string();
-            assert!(error.contains("line 2"), "{error}");
-        }
-    }
-}
+mod tests;

@@ -324,6 +324,9 @@ pub struct Status {
     pub mounts: Vec<MountStatus>,
     /// Counters since the service started.
     pub counters: Counters,
+    /// Layers that were pulled whole for want of a usable index, by reason.
+    #[serde(default)]
+    pub not_lazy: Vec<NotLazy>,
     /// Bytes of layer content on disk.
     pub cache_bytes: u64,
     /// Bytes that it may take.
@@ -349,11 +352,32 @@ pub struct MountStatus {
     pub layers: Vec<LayerInspection>,
 }
 
+/// Layers that were not lazy for one reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotLazy {
+    /// The reason's name in metrics.
+    pub reason: String,
+    /// Layers since the service started.
+    pub layers: u64,
+}
+
 /// Counters since the service started.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Reads that wait for content now, over all mounts.
     pub waiting_reads: u64,
+    /// Those of them that have been waiting for more than 30 seconds.
+    #[serde(default)]
+    pub hung_reads: u64,
+    /// Reads that the cache had everything for.
+    #[serde(default)]
+    pub cache_hits: u64,
+    /// Reads that had to fetch.
+    #[serde(default)]
+    pub cache_misses: u64,
+    /// Reads answered with an error.
+    #[serde(default)]
+    pub failed_reads: u64,
     /// Compressed bytes fetched because a read asked for them.
     pub demand_bytes: u64,
     /// Compressed bytes fetched because earlier starts of the image have read them.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod holders;
 pub mod layers;
+pub mod metrics;
 pub mod mounted;
 pub mod mounts;
 pub mod notify;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuse::MountedTree;
+use fuse::{MountedTree, RequestCounts};
 use index_format::{Digest, Index};
 
 use crate::daemon::control::{Background, Failure, ImageRequest, MountStatus};
@@ -32,6 +32,7 @@ pub struct MountBook {
     layers: Arc<LayerBook>,
     keeper: Mutex<KeeperLink>,
     mounts: Mutex<BTreeMap<MountId, Active>>,
+    requests: Arc<RequestCounts>,
     acquiring: Mutex<()>,
 }
 
@@ -84,6 +85,7 @@ impl MountBook {
             layers,
             keeper: Mutex::new(keeper),
             mounts: Mutex::default(),
+            requests: Arc::default(),
             acquiring: Mutex::default(),
         })
     }
@@ -228,7 +230,7 @@ impl MountBook {
         let (book, ended) = (Arc::downgrade(self), id.clone());
         // Held until the mount is in the book, so that its end finds it there.
         let mut mounts = self.lock();
-        let serving = Serving::start(held, tree, resuming, move || {
+        let serving = Serving::start(held, tree, resuming, self.requests.clone(), move || {
             if let Some(book) = book.upgrade() {
                 book.ended(&ended);
             }
@@ -339,9 +341,33 @@ impl MountBook {
         }
     }
 
+    /// How many images are mounted.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// True where nothing is mounted.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// What the kernel has asked of all mounts since the service started.
+    pub fn requests(&self) -> &RequestCounts {
+        &self.requests
+    }
+
+    /// Reads of all mounts that have been waiting for at least `limit`.
+    pub fn waiting_reads_for(&self, limit: Duration) -> u64 {
+        let mounts = self.lock();
+        mounts
+            .values()
+            .map(|active| active.serving.waiting_reads_for(limit))
+            .sum()
+    }
+
+    /// Whether the keeper that holds the mounts is alive.
+    pub fn has_keeper(&self) -> bool {
+        !self.keeper().is_gone()
     }
 
     /// What is mounted, for users.

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::config::Config;
 use crate::daemon::control::SOCKET;
+use crate::daemon::metrics::{self, MetricsError};
 use crate::daemon::notify::{self, State};
 use crate::daemon::server;
 use crate::daemon::service::{Service, StartError};
@@ -65,6 +66,9 @@ pub enum ProcessError {
     /// Snapshots cannot be served.
     #[error(transparent)]
     Snapshots(#[from] SnapshotsError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The runtime or its signals cannot be had.
     #[error("starting: {0}")]
     Runtime(#[source] io::Error),
@@ -143,6 +147,7 @@ fn lock(root: &Path, run: &Path) -> Result<Option<File>, ProcessError> {
 }
 
 async fn serve(options: Options, run: &Path) -> Result<(), ProcessError> {
+    let metrics = options.config.metrics.address.clone();
     let service = Service::open(&options.root, options.config, options.commands)?;
     let on_socket = |source| ProcessError::File {
         path: run.join(SOCKET),
@@ -155,6 +160,13 @@ async fn serve(options: Options, run: &Path) -> Result<(), ProcessError> {
         Some(socket) => Some(snapshots::start(&options.root, socket, &service)?),
         None => None,
     };
+    if let Some(address) = metrics {
+        match metrics::serve(&address, &service).await {
+            // Nobody runs a container for the sake of its metrics.
+            Err(error) if options.end_when_idle => tracing::warn!("{error}"),
+            served => served?,
+        }
+    }
     notify::tell(State::Ready);
     let watcher = tokio::spawn(watch(service.clone(), options.end_when_idle));
     tokio::select! {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::daemon::catalog::Catalog;
 use crate::daemon::config::Config;
 use crate::daemon::layers::LayerBook;
+use crate::daemon::metrics::CallStatistics;
 use crate::daemon::mounts::MountBook;
 use crate::daemon::promotion::Promotion;
 use crate::daemon::query::Queries;
@@ -46,6 +47,7 @@ pub struct Service {
     mounts: Arc<MountBook>,
     startups: Arc<Startups>,
     resources: Arc<Resources>,
+    calls: Arc<CallStatistics>,
     clients: AtomicU64,
     idle_since: Mutex<Instant>,
     stopping: AtomicBool,
@@ -103,6 +105,7 @@ impl Service {
                 indexes.clone(),
                 config.limits.index_options(),
             ),
+            refusals: Arc::default(),
         };
         let startups = Startups::new(StartupStore::new(root), resources.clone());
         let catalog = Catalog::new(
@@ -122,6 +125,7 @@ impl Service {
             mounts,
             startups,
             resources,
+            calls: Arc::default(),
             clients: AtomicU64::new(0),
             idle_since: Mutex::new(Instant::now()),
             stopping: AtomicBool::new(false),

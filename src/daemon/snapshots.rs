@@ -35,7 +35,7 @@ pub fn start(
     service: &Arc<Service>,
 ) -> Result<JoinHandle<Result<(), SocketError>>, SnapshotsError> {
     let snapshotter = Arc::new(Snapshotter::open(&directory(root))?);
-    let socket = Socket::bind(socket)?;
+    let socket = Socket::bind(socket)?.observed_by(service.calls());
     let (service, ending) = (service.clone(), service.clone());
     Ok(tokio::spawn(async move {
         let result = socket

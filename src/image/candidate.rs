@@ -6,6 +6,7 @@ use index_format::{Digest, Index, IndexKind, Limits, SectionId};
 
 use crate::artifact::{self, LayerParts, Table};
 use crate::document::LayerDescriptor;
+use crate::refusal::{Refusal, RefusalKind};
 use crate::store::ArtifactPlace;
 use brisk_codec::MAX_CHUNK_LENGTH;
 use brisk_registry::{BlobRef, Descriptor, ImageSource};
@@ -27,7 +28,7 @@ pub struct Candidate {
 }
 
 /// What the referrers offered for each layer, in order: a candidate, or why there is none.
-pub type Offers = Vec<Result<Candidate, String>>;
+pub type Offers = Vec<Result<Candidate, Refusal>>;
 
 /// Reads the index artifacts that `referrers` name, for the layers that `wanted` asks for.
 ///
@@ -42,10 +43,7 @@ pub async fn collect(
     wanted: &[bool],
     layer_size_limit: u64,
 ) -> Offers {
-    let mut offers: Offers = layers
-        .iter()
-        .map(|_| Err("no index is attached to the image".to_owned()))
-        .collect();
+    let mut offers: Offers = layers.iter().map(|_| Err(no_index())).collect();
     for referrer in referrers.iter().take(ARTIFACT_LIMIT) {
         let table = match table(source, referrer).await {
             Ok(table) => table,
@@ -62,7 +60,7 @@ pub async fn collect(
             if offer.is_err()
                 && let Some(why) = table.stream_only(layer.digest)
             {
-                *offer = Err(format!("stream-only: {why}"));
+                *offer = Err(RefusalKind::StreamOnly.because(format!("stream-only: {why}")));
             }
         }
         let missing: Vec<usize> = (0..layers.len())
@@ -74,9 +72,9 @@ pub async fn collect(
         for offer in &mut offers {
             let size = offer.as_ref().map_or(0, |found| found.stream_size);
             if size > layer_size_limit {
-                *offer = Err(format!(
+                *offer = Err(RefusalKind::TooLong.because(format!(
                     "the layer has {size} bytes, more than the limit of {layer_size_limit}"
-                ));
+                )));
             }
         }
     }
@@ -89,8 +87,13 @@ fn refuse(offers: &mut Offers, wanted: &[bool], reason: &str) {
         .zip(wanted)
         .filter(|(o, wanted)| **wanted && o.is_err())
     {
-        *offer = Err(reason.to_owned());
+        *offer = Err(RefusalKind::Unusable.because(reason));
     }
+}
+
+/// Nobody offers an index.
+pub(crate) fn no_index() -> Refusal {
+    RefusalKind::NoIndex.because("no index is attached to the image")
 }
 
 /// The table of an artifact: from the descriptor's annotations, else from its manifest.
@@ -150,17 +153,27 @@ async fn read_hot(
         Err(_) => Err(format!("{} is no digest", table.blob)),
     };
     for (number, row) in rows {
-        offers[number] = fetched.as_ref().map_err(Clone::clone).and_then(|bytes| {
-            let from = usize::try_from(row.hot.offset - start).map_err(|e| e.to_string())?;
-            let length = usize::try_from(row.hot.length).map_err(|e| e.to_string())?;
-            let hot = from
-                .checked_add(length)
-                .and_then(|to| bytes.get(from..to))
-                .ok_or("the range is shorter than the table says")?;
-            accept(hot, row, table, &layers[number])
-                .map_err(|reason| format!("index {}: {reason}", row.index))
-        });
+        offers[number] = fetched
+            .as_ref()
+            .map_err(|reason| RefusalKind::Unusable.because(reason))
+            .and_then(|bytes| {
+                let hot = hot_part(bytes, row, start)
+                    .map_err(|reason| RefusalKind::Unusable.because(reason))?;
+                accept(hot, row, table, &layers[number]).map_err(|reason| Refusal {
+                    words: format!("index {}: {reason}", row.index),
+                    ..reason
+                })
+            });
     }
+}
+
+/// The hot part of one layer in what was fetched from `start` on.
+fn hot_part<'a>(bytes: &'a [u8], row: &LayerParts, start: u64) -> Result<&'a [u8], String> {
+    let from = usize::try_from(row.hot.offset - start).map_err(|e| e.to_string())?;
+    let length = usize::try_from(row.hot.length).map_err(|e| e.to_string())?;
+    from.checked_add(length)
+        .and_then(|to| bytes.get(from..to))
+        .ok_or_else(|| "the range is shorter than the table says".to_owned())
 }
 
 /// Decodes and validates one index and holds it against the layer that it is for.
@@ -169,16 +182,17 @@ fn accept(
     row: &LayerParts,
     table: &Table,
     layer: &LayerDescriptor,
-) -> Result<Candidate, String> {
-    let bytes = wire::decode_hot(hot, &Limits::default()).map_err(|e| e.to_string())?;
-    let index = Index::open(bytes.clone()).map_err(|e| e.to_string())?;
-    index.validate().map_err(|e| e.to_string())?;
+) -> Result<Candidate, Refusal> {
+    let unusable = |words: String| RefusalKind::Unusable.because(words);
+    let bytes = wire::decode_hot(hot, &Limits::default()).map_err(|e| unusable(e.to_string()))?;
+    let index = Index::open(bytes.clone()).map_err(|e| unusable(e.to_string()))?;
+    index.validate().map_err(|e| unusable(e.to_string()))?;
     let identity = index.digest();
     if identity.to_string() != row.index {
-        return Err(format!("its identity is {identity}"));
+        return Err(unusable(format!("its identity is {identity}")));
     }
     if index.kind() != IndexKind::Layer {
-        return Err("it is not the index of a layer".to_owned());
+        return Err(unusable("it is not the index of a layer".to_owned()));
     }
     let facts = [
         (
@@ -204,13 +218,15 @@ fn accept(
     ];
     for (what, has, expected) in facts {
         if has != expected {
-            return Err(format!("its {what} is {has}, the image has {expected}"));
+            return Err(unusable(format!(
+                "its {what} is {has}, the image has {expected}"
+            )));
         }
     }
     for number in 0..index.chunk_count() {
-        let chunk = index.chunk(number).map_err(|e| e.to_string())?;
+        let chunk = index.chunk(number).map_err(|e| unusable(e.to_string()))?;
         if chunk.stream.end - chunk.stream.start > MAX_CHUNK_LENGTH {
-            return Err("the layer can only be streamed whole".to_owned());
+            return Err(RefusalKind::StreamOnly.because("the layer can only be streamed whole"));
         }
     }
     let checkpoints = row

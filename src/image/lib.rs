@@ -12,6 +12,7 @@ pub mod platform;
 pub mod publish;
 pub mod pull;
 pub mod query;
+pub mod refusal;
 pub mod resolve;
 pub mod startup;
 pub mod store;
@@ -19,4 +20,5 @@ pub mod trust;
 
 pub use error::ImageError;
 pub use query::Query;
+pub use refusal::{Refusal, RefusalCounts, RefusalKind};
 pub use resolve::{Observer, ResolvedImage, ResolvedLayer, Resolver};

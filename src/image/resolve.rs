@@ -14,6 +14,7 @@ use crate::error::ImageError;
 use crate::index_store::IndexStore;
 use crate::pull::{OnBytes, Puller};
 use crate::query::{Query, source_blob};
+use crate::refusal::{Refusal, RefusalCounts, RefusalKind};
 use crate::store::{ImageRecord, ImageStore, LayerDecision};
 use crate::trust::{Policy, Source};
 use brisk_cache::{LayerKey, Scope};
@@ -28,6 +29,8 @@ pub struct Resolver {
     pub indexes: IndexStore,
     /// Pulls layers that have no index.
     pub puller: Puller,
+    /// Layers that were pulled whole for want of a usable index.
+    pub refusals: Arc<RefusalCounts>,
 }
 
 /// Told of what goes on while an image is resolved.
@@ -97,7 +100,9 @@ impl Resolver {
         let layers = self
             .layers(query, &documents, &referrers, true, observer)
             .await?;
-        let layers = layers.into_iter().map(|l| l.map_err(ImageError::Worker));
+        let layers = layers
+            .into_iter()
+            .map(|l| l.map_err(|refusal| ImageError::Worker(refusal.words)));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let merged = self.merge(query, &layers, observer.as_ref())?;
         let record = record(query, &documents, &layers, &merged);
@@ -123,7 +128,7 @@ impl Resolver {
     ) -> Result<
         (
             Digest,
-            Vec<(LayerDescriptor, Result<ResolvedLayer, String>)>,
+            Vec<(LayerDescriptor, Result<ResolvedLayer, Refusal>)>,
         ),
         ImageError,
     > {
@@ -229,7 +234,7 @@ impl Resolver {
         referrers: &[Descriptor],
         pull: bool,
         observer: &Arc<dyn Observer>,
-    ) -> Result<Vec<Result<ResolvedLayer, String>>, ImageError> {
+    ) -> Result<Vec<Result<ResolvedLayer, Refusal>>, ImageError> {
         let local: Vec<Option<ResolvedLayer>> = documents
             .layers
             .iter()
@@ -258,7 +263,7 @@ impl Resolver {
                 (Some(local), _) => Ok(local),
                 (None, Some(Ok(candidate))) => self.adopt(query, layer, candidate, problem)?,
                 (None, Some(Err(reason))) => Err(reason),
-                (None, None) => Err("no source was asked".to_owned()),
+                (None, None) => Err(RefusalKind::NoIndex.because("no source was asked")),
             });
         }
         for (layer, reason) in documents.layers.iter().zip(&found).filter_map(|(l, f)| {
@@ -331,12 +336,12 @@ impl Resolver {
         layer: &LayerDescriptor,
         candidate: Candidate,
         problem: Option<String>,
-    ) -> Result<Result<ResolvedLayer, String>, ImageError> {
+    ) -> Result<Result<ResolvedLayer, Refusal>, ImageError> {
         if self.indexes.is_condemned(candidate.identity) {
             let identity = candidate.identity;
-            return Ok(Err(format!(
+            return Ok(Err(RefusalKind::Contradicts.because(format!(
                 "index {identity} was found to contradict its layer"
-            )));
+            ))));
         }
         let repository = query.source.scope();
         let scope = Scope::Untrusted {
@@ -368,7 +373,7 @@ impl Resolver {
         &self,
         query: &Query,
         documents: &Documents,
-        found: &mut [Result<ResolvedLayer, String>],
+        found: &mut [Result<ResolvedLayer, Refusal>],
         observer: &Arc<dyn Observer>,
     ) -> Result<(), ImageError> {
         // A layer can stand in an image twice; it is pulled once.
@@ -396,11 +401,12 @@ impl Resolver {
         try_join_all(pulls).await?;
         for (layer, found) in documents.layers.iter().zip(found.iter_mut()) {
             let Err(reason) = found else { continue };
+            self.refusals.add(reason.kind);
             let mut pulled = self.local(layer).ok_or_else(|| {
                 ImageError::Worker(format!("the index of layer {} is gone again", layer.digest))
             })?;
             pulled.decision.source = Source::Built;
-            pulled.decision.reason = Some(reason.clone());
+            pulled.decision.reason = Some(reason.words.clone());
             *found = Ok(pulled);
         }
         Ok(())
@@ -427,9 +433,12 @@ impl Resolver {
 }
 
 /// Puts what is wrong with the local index before why there is no other.
-fn prefixed(problem: Option<String>, reason: String) -> String {
+fn prefixed(problem: Option<String>, reason: Refusal) -> Refusal {
     match problem {
-        Some(problem) => format!("{problem}; {reason}"),
+        Some(problem) => Refusal {
+            words: format!("{problem}; {reason}"),
+            ..reason
+        },
         None => reason,
     }
 }
@@ -441,14 +450,14 @@ fn refused_by_policy(
     layers: &[LayerDescriptor],
 ) -> candidate::Offers {
     let reason = if referrers.is_empty() {
-        "no index is attached to the image".to_owned()
+        candidate::no_index()
     } else {
-        format!(
+        RefusalKind::Policy.because(format!(
             "policy strict refuses the index attached in {}, which the image's digest does not \
              bind (use a reference by tag, or set trust.repositories.\"{}\" = \"registry\")",
             query.source.scope(),
             query.source.scope()
-        )
+        ))
     };
     layers.iter().map(|_| Err(reason.clone())).collect()
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use fuse::{Content, MountedTree, Session, SessionError, SessionOptions, WaitingReads};
+use fuse::{
+    Content, MountedTree, RequestCounts, Session, SessionError, SessionOptions, WaitingReads,
+};
 use nix::mount::{MntFlags, umount2};
 
 use crate::error::{MountError, describe};
@@ -25,7 +28,7 @@ impl Serving {
     /// Takes over a held mount and serves `tree` on it; `resuming` where another process has
     /// served it before, which asks the kernel for the requests that died with that process.
     ///
-    /// `on_end` is called when the mount is no more, on the serving thread.
+    /// `requests` counts what the kernel asks. `on_end` is called when the mount is no more, on the serving thread.
     ///
     /// # Errors
     /// Where the session cannot be set up; the mount then waits for another server.
@@ -33,6 +36,7 @@ impl Serving {
         held: HeldMount,
         tree: MountedTree<C>,
         resuming: bool,
+        requests: Arc<RequestCounts>,
         on_end: impl FnOnce() + Send + 'static,
     ) -> Result<Self, MountError> {
         let failed = |message: String| MountError::Session {
@@ -40,14 +44,15 @@ impl Serving {
             message,
         };
         let waiting = Arc::new(WaitingReads::default());
-        let options = |resuming| SessionOptions {
+        let options = SessionOptions {
             threads: THREADS,
             resuming,
             waiting: waiting.clone(),
+            requests,
             replace_descriptor: sys::descriptor::replace,
         };
         let device = socket::duplicate(&held.device).map_err(|e| failed(e.to_string()))?;
-        let session = Session::adopt(device, &held.init, tree, options(resuming))
+        let session = Session::adopt(device, &held.init, tree, options)
             .map_err(|error: SessionError| failed(describe(&error)))?;
         let directory = held.record.directory.clone();
         let thread = thread::Builder::new()
@@ -80,6 +85,11 @@ impl Serving {
     /// Reads that wait for content.
     pub fn waiting_reads(&self) -> u64 {
         self.waiting.waiting() as u64
+    }
+
+    /// Reads that have been waiting for at least `limit`.
+    pub fn waiting_reads_for(&self, limit: Duration) -> u64 {
+        self.waiting.waiting_for(limit) as u64
     }
 
     /// From now on, reads without an answer are left to the next service.

@@ -1,6 +1,7 @@
 //! containerd's snapshots.v1 API as a proxy plugin serves it: [`Snapshotter`] has the meaning of
 //! the ten calls, [`service`] puts it into gRPC, [`socket`] serves it on a unix socket.
 
+pub mod calls;
 pub mod directories;
 pub mod error;
 pub mod filter;

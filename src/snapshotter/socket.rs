@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use tonic::transport::Server;
 
+use crate::calls::{CallObserver, Observed};
 use crate::service::SnapshotsService;
 use crate::snapshotter::Snapshotter;
 use crate::wire::services::snapshots::v1::snapshots_server::SnapshotsServer;
@@ -45,6 +46,7 @@ pub enum SocketError {
 pub struct Socket {
     listener: Option<UnixListener>,
     path: PathBuf,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl Socket {
@@ -58,11 +60,19 @@ impl Socket {
             .map(|listener| Socket {
                 listener: Some(listener),
                 path: path.to_path_buf(),
+                observer: None,
             })
             .map_err(|source| SocketError::Bind {
                 path: path.to_path_buf(),
                 source,
             })
+    }
+
+    /// Tells that observer of every call.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn CallObserver>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Serves until `stop`, then lets the calls under way come to their end.
@@ -85,6 +95,7 @@ impl Socket {
         let stopped = Arc::new(Notify::new());
         let told = stopped.clone();
         let serving = Server::builder()
+            .layer(Observed(self.observer.clone()))
             .add_service(service)
             .serve_with_incoming_shutdown(stream::unfold(listener, accept), async move {
                 told.notified().await

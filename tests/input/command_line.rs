@@ -98,6 +98,36 @@ fn mistakes_in_the_configuration_are_named_by_line() {
 }
 
 #[test]
+fn check_config_says_what_is_wrong_and_starts_nothing() {
+    let node = Node::new();
+    let (file, missing) = (node.path("c.toml"), node.path("missing.pem"));
+    let path = file.to_str().unwrap();
+    let check = ["--config", path, "daemon", "--check-config"];
+    fs::write(&file, "[fetch]\nbackground = \"off\"\n").unwrap();
+    let fine = done(&node.command(check));
+    assert_eq!((fine.code, fine.err.as_str()), (0, ""), "{fine:?}");
+    assert!(fine.out.contains(path), "{fine:?}");
+
+    fs::write(&file, "[metrics]\naddress = \"0.0.0.0:80\"\n").unwrap();
+    let wrong = fails(&node, &check, 1);
+    for word in [path, "line 2", "metrics.address", "127.0.0.1", "hint:"] {
+        assert!(wrong.err.contains(word), "{word}: {wrong:?}");
+    }
+    let text = format!("[registry]\nca_files = [\"{}\"]\n", missing.display());
+    fs::write(&file, text).unwrap();
+    let wrong = fails(&node, &check, 1);
+    for word in [
+        path,
+        "registry.ca_files",
+        missing.to_str().unwrap(),
+        "hint:",
+    ] {
+        assert!(wrong.err.contains(word), "{word}: {wrong:?}");
+    }
+    assert!(!node.root().exists());
+}
+
+#[test]
 fn mount_points() {
     let node = Node::new();
     let image = format!(

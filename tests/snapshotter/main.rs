@@ -9,3 +9,4 @@ mod support;
 mod daemon;
 mod images;
 mod lifetime;
+mod metrics;

@@ -23,9 +23,14 @@ impl Node {
     /// A node with an empty root and that configuration file.
     pub fn with_config(text: &str) -> Self {
         let mut node = Node::new();
-        node.has_config = true;
-        std::fs::write(node.path("config.toml"), text).unwrap();
+        node.configure(text);
         node
+    }
+
+    /// Writes its configuration anew, for what is started from now on.
+    pub fn configure(&mut self, text: &str) {
+        self.has_config = true;
+        std::fs::write(self.path("config.toml"), text).unwrap();
     }
 
     /// The root.

@@ -59,6 +59,7 @@ fn adopt(init: &[u8], resuming: bool) -> Result<Session<Nothing>, SessionError> 
         threads: 1,
         resuming,
         waiting: Arc::default(),
+        requests: Arc::default(),
         replace_descriptor: |_, _| Ok(()),
     };
     let device = File::options().write(true).open("/dev/null").unwrap();
@@ -155,6 +156,7 @@ fn a_failed_takeover_is_reported() {
         threads: 9,
         resuming: false,
         waiting: Arc::default(),
+        requests: Arc::default(),
         replace_descriptor: |_, _| Err(io::Error::from(Errno::EBUSY)),
     };
     let device = File::open("/dev/null").unwrap();

@@ -76,6 +76,8 @@ fn a_late_answer_arrives_once() {
     let (registry, content) = (registry(), Held::default());
     let answer = read(&registry, &content, 0);
     assert_eq!((registry.waiting(), registry.outstanding()), (1, 1));
+    assert_eq!(registry.waiting_for(Duration::ZERO), 1);
+    assert_eq!(registry.waiting_for(Duration::from_secs(3600)), 0);
     assert!(answer.try_recv().is_err());
     content.release(Ok(b"late"));
     assert_eq!(answer.recv(), Ok(Ok(b"late".to_vec())));

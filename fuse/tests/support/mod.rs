@@ -108,6 +108,7 @@ pub fn options(threads: usize, resuming: bool, waiting: &Arc<WaitingReads>) -> S
         threads,
         resuming,
         waiting: Arc::clone(waiting),
+        requests: Arc::default(),
         replace_descriptor: sys::descriptor::replace,
     }
 }
@@ -193,7 +194,8 @@ pub fn serve<C: Content>(
 ) -> (Arc<RequestCounts>, JoinHandle<Result<(), SessionError>>) {
     let device = mount.device.try_clone().unwrap();
     let session = Session::adopt(device, &mount.init, tree, options.clone()).unwrap();
-    (session.requests(), thread::spawn(move || session.run()))
+    let requests = Arc::clone(&options.requests);
+    (requests, thread::spawn(move || session.run()))
 }
 
 /// Waits for a condition, with a limit.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::error::{CliError, because};
+use crate::cli::error::{CliError, because, wrong_config};
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
 use crate::cli::output::{line, say};
@@ -247,7 +247,7 @@ pub fn options(
             "the chunk size must be between 4KiB and 32MiB",
         ));
     }
-    let config = Config::load(global.config.as_deref()).map_err(because)?;
+    let config = Config::load(global.config.as_deref()).map_err(wrong_config)?;
     Ok(IndexOptions {
         chunk_size,
         ..config.limits.index_options()
@@ -255,7 +255,7 @@ pub fn options(
 }
 
 fn query(global: &GlobalOptions, image: &ImageOptions, what: &str) -> Result<Query, CliError> {
-    let config = Config::load(global.config.as_deref()).map_err(because)?;
+    let config = Config::load(global.config.as_deref()).map_err(wrong_config)?;
     let request = image.request(global, what)?;
     Ok(Queries::new(config).query(&request, true)?)
 }

@@ -203,7 +203,7 @@ impl Service {
             .map_err(|e| image_failure(&e))?;
         let layers = layers.into_iter().map(|(descriptor, found)| match found {
             Ok(layer) => self.layers.inspect_resolved(&layer),
-            Err(reason) => LayerBook::inspect_unindexed(&descriptor, reason),
+            Err(reason) => LayerBook::inspect_unindexed(&descriptor, reason.words),
         });
         Ok(Outcome::Inspected(Inspection {
             reference: query.reference,

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod monitor;
 pub mod mount;
 pub mod output;
+pub mod pack;
 pub mod progress;
 pub mod provider;
 pub mod ps;
@@ -82,6 +83,8 @@ enum Verb {
     Daemon(daemon::DaemonArguments),
     #[command(subcommand)]
     Index(index::IndexCommand),
+    #[command(subcommand)]
+    Pack(pack::PackCommand),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -225,6 +228,7 @@ impl Verb {
             Verb::Status(arguments) => inspect::status(global, &arguments).map(|()| 0),
             Verb::Daemon(arguments) => daemon::run(global, &arguments).map(|()| 0),
             Verb::Index(command) => index::run(global, &command).map(|()| 0),
+            Verb::Pack(command) => pack::run(global, command).map(|()| 0),
             Verb::Completions { shell } => {
                 let mut command = CommandLine::command();
                 let mut script = Vec::new();

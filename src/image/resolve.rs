@@ -12,6 +12,7 @@ use crate::document::{self, LayerDescriptor};
 use crate::documents::{self, Documents};
 use crate::error::ImageError;
 use crate::index_store::IndexStore;
+use crate::pack::{self, PackPlace};
 use crate::pull::{OnBytes, Puller};
 use crate::query::{Query, source_blob};
 use crate::refusal::{Refusal, RefusalCounts, RefusalKind};
@@ -41,6 +42,10 @@ pub trait Observer: Send + Sync {
     fn pulling(&self, bytes: u64);
     /// Some of its bytes have arrived.
     fn pulled(&self, bytes: u64);
+    /// The image is known, and which packs are attached to it; its indexes are still to come.
+    fn found(&self, documents: &Documents, packs: &[PackPlace]) {
+        let _ = (documents, packs);
+    }
 }
 
 /// Tells nobody: what is merged again was told of before.
@@ -97,6 +102,9 @@ impl Resolver {
             return Ok(known);
         }
         let (documents, referrers) = self.documents(query).await?;
+        let packs = pack::places(&referrers);
+        observer.found(&documents, &packs);
+        let referrers = index_artifacts(referrers);
         let layers = self
             .layers(query, &documents, &referrers, true, observer)
             .await?;
@@ -105,7 +113,7 @@ impl Resolver {
             .map(|l| l.map_err(|refusal| ImageError::Worker(refusal.words)));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let merged = self.merge(query, &layers, observer.as_ref())?;
-        let record = record(query, &documents, &layers, &merged);
+        let record = record(query, &documents, &layers, &merged, packs);
         self.images.put(&record)?;
         Ok(ResolvedImage {
             record,
@@ -141,6 +149,7 @@ impl Resolver {
             return Ok((manifest, layers.collect()));
         }
         let (documents, referrers) = self.documents(query).await?;
+        let referrers = index_artifacts(referrers);
         let layers = self
             .layers(query, &documents, &referrers, false, observer)
             .await?;
@@ -196,7 +205,7 @@ impl Resolver {
         })
     }
 
-    /// Manifest, config and the list of index artifacts; the last two travel together.
+    /// Manifest, config and the list of referrers; the last two travel together.
     async fn documents(&self, query: &Query) -> Result<(Documents, Vec<Descriptor>), ImageError> {
         let manifest = documents::manifest(query).await?;
         let config = documents::with_config(&self.images, query, &manifest);
@@ -209,14 +218,10 @@ impl Resolver {
         Ok((documents, referrers))
     }
 
-    /// The image's index artifacts. A registry that cannot list them has none to offer; a start
-    /// never fails for it.
+    /// The image's referrers of all types, in one answer. A registry that cannot list them has
+    /// none to offer; a start never fails for it.
     async fn referrers(&self, query: &Query, manifest: Digest) -> Vec<Descriptor> {
-        match query
-            .source
-            .referrers(manifest, Some(artifact::ARTIFACT_TYPE))
-            .await
-        {
+        match query.source.referrers(manifest, None).await {
             Ok(referrers) => referrers,
             Err(error) => {
                 tracing::warn!(reference = query.reference, %error, "referrers cannot be listed");
@@ -432,6 +437,15 @@ impl Resolver {
     }
 }
 
+/// Those of the referrers that carry indexes.
+fn index_artifacts(mut referrers: Vec<Descriptor>) -> Vec<Descriptor> {
+    referrers.retain(|referrer| {
+        let kind = referrer.artifact_type().as_ref();
+        kind.is_some_and(|kind| kind.as_ref() == artifact::ARTIFACT_TYPE)
+    });
+    referrers
+}
+
 /// Puts what is wrong with the local index before why there is no other.
 fn prefixed(problem: Option<String>, reason: Refusal) -> Refusal {
     match problem {
@@ -467,6 +481,7 @@ fn record(
     documents: &Documents,
     layers: &[ResolvedLayer],
     merged: &Index,
+    packs: Vec<PackPlace>,
 ) -> ImageRecord {
     ImageRecord {
         reference: query.reference.clone(),
@@ -478,6 +493,7 @@ fn record(
         merged: merged.digest().to_string(),
         layers: layers.iter().map(|layer| layer.decision.clone()).collect(),
         size: documents.layers.iter().map(|layer| layer.size).sum(),
+        packs,
     }
 }
 

@@ -15,7 +15,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("src/sys", &[]),
     ("src/runtime", &["sys"]),
     ("src/runtime/weakened", &["sys"]),
-    ("src/registry", &["index-format", "sys"]),
+    ("src/registry", &["durable", "index-format", "sys"]),
     ("src/codec", &["index-format", "sys"]),
     ("src/blob", &["registry"]),
     ("src/durable", &[]),

@@ -18,6 +18,8 @@ pub(super) enum Action {
     Pull,
     /// Reads and writes.
     Push,
+    /// Deletes.
+    Delete,
 }
 
 impl Action {
@@ -25,6 +27,7 @@ impl Action {
         match self {
             Self::Pull => "pull",
             Self::Push => "pull,push",
+            Self::Delete => "delete",
         }
     }
 }

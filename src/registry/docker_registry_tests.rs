@@ -55,6 +55,7 @@ impl Registry {
 log: {{level: error}}
 storage:
   filesystem: {{rootdirectory: {}}}
+  delete: {{enabled: true}}
 \
              http:
   addr: \"{host}\"
@@ -279,4 +280,165 @@ async fn https_needs_a_known_authority() {
     let plain = Client::new(ClientConfig::default());
     let error = plain.manifest(&reference).await.unwrap_err();
     assert_eq!(error.status(), Some(400), "{error}");
+}
+
+/// A large blob through a relay that breaks the connections of its upload: each time somewhere
+/// else, and less often with every attempt.
+#[tokio::test]
+async fn an_upload_survives_broken_connections() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let registry = Registry::start().await;
+    let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = relay.local_addr().unwrap().to_string();
+    let target = registry.host.clone();
+    tokio::spawn(async move {
+        let mut limits = [3_000_000_usize, 9_000_000, 12_000_000].into_iter();
+        while let Ok((client, _)) = relay.accept().await {
+            let server = tokio::net::TcpStream::connect(&target).await.unwrap();
+            let mut limit = limits.next().unwrap_or(usize::MAX);
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let back = tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+                });
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                    let length = length.min(limit);
+                    limit -= length;
+                    if length == 0 || to_server.write_all(&buffer[..length]).await.is_err() {
+                        break;
+                    }
+                }
+                back.abort();
+            });
+        }
+    });
+    let client = Client::new(ClientConfig::default());
+    let reference: Reference = format!("{host}/app").parse().unwrap();
+    let content: Bytes = (0..20_000_000_u32).map(|at| (at % 241) as u8).collect();
+    let blob = client
+        .upload_blob(reference.repository(), content.clone())
+        .await
+        .unwrap();
+    assert!(client.trips().retries > 0);
+    let direct = registry.reference("app");
+    let read = client.blob(direct.repository(), blob).await.unwrap();
+    assert!(read == content);
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_and_deleted() {
+    let registry = Registry::start().await;
+    let client = Client::new(ClientConfig::default());
+    let (one, two) = (registry.reference("one"), registry.reference("two"));
+    let (one, two) = (one.repository(), two.repository());
+    let content = Bytes::from(vec![5; 300_000]);
+    let blob = client.upload_blob(one, content.clone()).await.unwrap();
+    let give = |_: std::ops::Range<u64>| -> crate::BlobStream { panic!("nothing is to be sent") };
+    let uploaded = client.upload(two, blob, &give, Some(one)).await.unwrap();
+    assert_eq!(uploaded, crate::Uploaded::Mounted);
+    assert_eq!(client.blob(two, blob).await.unwrap(), content);
+    let uploaded = client.upload(two, blob, &give, Some(one)).await.unwrap();
+    assert_eq!(uploaded, crate::Uploaded::WasThere);
+    client.delete_blob(two, blob.digest).await.unwrap();
+    assert!(!client.blob_exists(two, blob).await.unwrap());
+    assert!(client.blob_exists(one, blob).await.unwrap());
+}
+
+#[tokio::test]
+async fn tags_are_listed_and_manifests_deleted() {
+    let registry = Registry::start().await;
+    let client = Client::new(ClientConfig::default());
+    let reference = registry.reference("team/app:v1");
+    let (digest, _) = push_image(&client, &reference, b"layer").await;
+    let manifest = client.manifest(&reference).await.unwrap();
+    let repository = reference.repository();
+    for tag in ["v2", "latest", "Z_1.0-x"] {
+        let target = ManifestTarget::Tag(tag.to_owned());
+        let content = manifest.bytes.clone();
+        client
+            .put_manifest(repository, &target, media::OCI_MANIFEST, content)
+            .await
+            .unwrap();
+    }
+    let tags = client.tags(repository).await.unwrap();
+    assert_eq!(tags, ["Z_1.0-x", "latest", "v1", "v2"]);
+    let target = ManifestTarget::Digest(digest);
+    assert!(client.manifest_exists(repository, &target).await.unwrap());
+    let subject = BlobRef {
+        digest,
+        size: manifest.bytes.len() as u64,
+    };
+    let one = push_referrer(&client, repository, subject, "one").await;
+    let two = push_referrer(&client, repository, subject, "two").await;
+    client.delete_referrer(repository, one).await.unwrap();
+    let found = client
+        .referrers(repository, digest, Some(TYPE))
+        .await
+        .unwrap();
+    let found: Vec<_> = found.iter().map(|d| d.digest().to_string()).collect();
+    assert_eq!(found, [two.to_string()]);
+    client.delete_manifest(repository, &target).await.unwrap();
+    assert!(!client.manifest_exists(repository, &target).await.unwrap());
+    assert!(
+        client
+            .manifest(&reference)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
+    let error = client
+        .delete_manifest(repository, &target)
+        .await
+        .unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+}
+
+/// Sixteen writers of one subject's referrers, each with a client of its own; and a lost entry
+/// is healed by whoever pushes it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_of_a_fallback_tag_all_stay() {
+    let registry = Registry::start().await;
+    let reference = registry.reference("app:v1");
+    let first = Client::new(ClientConfig::default());
+    let (digest, _) = push_image(&first, &reference, b"layer").await;
+    let manifest = first.manifest(&reference).await.unwrap();
+    let subject = BlobRef {
+        digest,
+        size: manifest.bytes.len() as u64,
+    };
+    let repository = reference.repository();
+    let pushes = (0..16).map(|n| {
+        let repository = repository.clone();
+        tokio::spawn(async move {
+            let client = Client::new(ClientConfig::default());
+            push_referrer(&client, &repository, subject, &n.to_string()).await
+        })
+    });
+    let mut pushed = Vec::new();
+    for push in futures_util::future::join_all(pushes).await {
+        pushed.push(push.unwrap().to_string());
+    }
+    pushed.sort();
+    let listed = || async {
+        let found = first
+            .referrers(repository, digest, Some(TYPE))
+            .await
+            .unwrap();
+        let mut found: Vec<_> = found.iter().map(|d| d.digest().to_string()).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(listed().await, pushed);
+
+    let tag = ManifestTarget::Tag(format!("sha256-{}", digest.hex()));
+    let empty = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": []});
+    let empty = Bytes::from(empty.to_string());
+    first
+        .put_manifest(repository, &tag, media::OCI_INDEX, empty)
+        .await
+        .unwrap();
+    let again = push_referrer(&first, repository, subject, "3").await;
+    assert_eq!(listed().await, [again.to_string()]);
 }

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -11,6 +12,7 @@ use futures_util::stream::try_unfold;
 use index_format::Digest;
 use oci_spec::image::Descriptor;
 
+use crate::archive::Members;
 use crate::blob::{BlobRef, BlobStream};
 use crate::error::RegistryError;
 use crate::layout_directory::LayoutDirectory;
@@ -33,8 +35,29 @@ impl Layout {
     /// The layout in `dir`, which is looked at when something is read.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
-            directory: LayoutDirectory { dir: dir.into() },
+            directory: LayoutDirectory {
+                dir: dir.into(),
+                archive: None,
+            },
         }
+    }
+
+    /// The layout in a tar archive, whose table of members is read now.
+    ///
+    /// # Errors
+    /// `Layout` for a file that cannot be read as a tar archive.
+    pub async fn of_archive(file: impl Into<PathBuf>) -> Result<Self, RegistryError> {
+        let dir = file.into();
+        let path = dir.clone();
+        let members = tokio::task::spawn_blocking(move || Members::read(&path))
+            .await
+            .unwrap_or_else(|_| Err(LayoutError::Interrupted { dir: dir.clone() }))?;
+        Ok(Self {
+            directory: LayoutDirectory {
+                dir,
+                archive: Some(Arc::new(members)),
+            },
+        })
     }
 
     /// The directory.

@@ -1,10 +1,11 @@
-//! The files of an image layout directory, read by blocking calls.
+//! The files of an image layout, in a directory or in a tar archive, read by blocking calls.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use index_format::Digest;
@@ -12,6 +13,7 @@ use oci_spec::image::Descriptor;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
+use crate::archive::Members;
 use crate::blob::BlobRef;
 use crate::error::RegistryError;
 use crate::layout_error::LayoutError;
@@ -40,6 +42,8 @@ struct LayoutIndex {
 #[derive(Clone, Debug)]
 pub(super) struct LayoutDirectory {
     pub(super) dir: PathBuf,
+    /// Where `dir` is a tar archive: its members, whose names are paths below it.
+    pub(super) archive: Option<Arc<Members>>,
 }
 
 impl LayoutDirectory {
@@ -52,19 +56,21 @@ impl LayoutDirectory {
             dir: self.dir.clone(),
             reason,
         };
-        let (_, header) = read_document(self.dir.join("oci-layout")).map_err(|error| {
-            if error.is_not_found() {
-                not_a_layout("no file oci-layout".to_owned())
-            } else {
-                error
-            }
-        })?;
+        let (_, header) = self
+            .read_document(self.dir.join("oci-layout"))
+            .map_err(|error| {
+                if error.is_not_found() {
+                    not_a_layout("no file oci-layout".to_owned())
+                } else {
+                    error
+                }
+            })?;
         let header: LayoutHeader = serde_json::from_slice(&header)
             .map_err(|error| not_a_layout(format!("oci-layout: {error}")))?;
         if !header.version.starts_with("1.") {
             return Err(not_a_layout(format!("version {:?}", header.version)));
         }
-        let (path, index) = read_document(self.dir.join("index.json"))?;
+        let (path, index) = self.read_document(self.dir.join("index.json"))?;
         let index: LayoutIndex =
             serde_json::from_slice(&index).map_err(|error| LayoutError::Malformed {
                 path,
@@ -134,7 +140,7 @@ impl LayoutDirectory {
         digest: Digest,
         described: Option<&str>,
     ) -> Result<Manifest, RegistryError> {
-        let (path, bytes) = read_document(self.blob_path(digest))?;
+        let (path, bytes) = self.read_document(self.blob_path(digest))?;
         let at = || path.display().to_string();
         BlobRef {
             digest,
@@ -158,12 +164,12 @@ impl LayoutDirectory {
         let path = self.blob_path(blob.digest);
         let length = blob.check(&wanted, MAX_RANGE_BYTES, || path.display().to_string())?;
         let read = || -> io::Result<(u64, Vec<u8>)> {
-            let file = open_regular(&path)?;
-            let actual = file.metadata()?.len();
+            let (file, place) = self.open(&path)?;
+            let actual = place.end - place.start;
             let mut bytes = Vec::new();
             if actual == blob.size {
                 bytes.resize(length, 0);
-                file.read_exact_at(&mut bytes, wanted.start)?;
+                file.read_exact_at(&mut bytes, place.start + wanted.start)?;
             }
             Ok((actual, bytes))
         };
@@ -180,6 +186,43 @@ impl LayoutDirectory {
             .into());
         }
         Ok(bytes.into())
+    }
+
+    /// Opens a file of the layout; gives it, and where in it the content lies.
+    fn open(&self, path: &Path) -> io::Result<(File, Range<u64>)> {
+        let Some(members) = &self.archive else {
+            let file = open_regular(path)?;
+            let length = file.metadata()?.len();
+            return Ok((file, 0..length));
+        };
+        let place = path
+            .strip_prefix(&self.dir)
+            .ok()
+            .and_then(|name| members.place(name))
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok((open_regular(&self.dir)?, place))
+    }
+
+    /// Reads a document of at most a manifest's size.
+    fn read_document(&self, path: PathBuf) -> Result<(PathBuf, Vec<u8>), LayoutError> {
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let (file, place) = self.open(&path)?;
+            let length = place.end - place.start;
+            if length > MAX_MANIFEST_BYTES {
+                return Ok(None);
+            }
+            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, place.start)?;
+            Ok(Some(bytes))
+        };
+        match read() {
+            Ok(Some(bytes)) => Ok((path, bytes)),
+            Ok(None) => {
+                let reason = format!("larger than {MAX_MANIFEST_BYTES} bytes");
+                Err(LayoutError::Malformed { path, reason })
+            }
+            Err(source) => Err(LayoutError::Io { path, source }),
+        }
     }
 
     pub(super) fn find_referrers(&self, subject: Digest) -> Result<Vec<Descriptor>, RegistryError> {
@@ -217,7 +260,7 @@ impl LayoutDirectory {
     }
 }
 
-fn ref_name(entry: &Descriptor) -> Option<&str> {
+pub(super) fn ref_name(entry: &Descriptor) -> Option<&str> {
     entry
         .annotations()
         .as_ref()?
@@ -225,30 +268,8 @@ fn ref_name(entry: &Descriptor) -> Option<&str> {
         .map(String::as_str)
 }
 
-/// Reads a document of at most a manifest's size.
-fn read_document(path: PathBuf) -> Result<(PathBuf, Vec<u8>), LayoutError> {
-    let read = || -> io::Result<Option<Vec<u8>>> {
-        let file = open_regular(&path)?;
-        let length = file.metadata()?.len();
-        if length > MAX_MANIFEST_BYTES {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(Some(bytes))
-    };
-    match read() {
-        Ok(Some(bytes)) => Ok((path, bytes)),
-        Ok(None) => {
-            let reason = format!("larger than {MAX_MANIFEST_BYTES} bytes");
-            Err(LayoutError::Malformed { path, reason })
-        }
-        Err(source) => Err(LayoutError::Io { path, source }),
-    }
-}
-
 /// Opens a regular file; anything else, such as a FIFO that would block, is refused.
-fn open_regular(path: &Path) -> io::Result<File> {
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)

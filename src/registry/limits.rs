@@ -73,12 +73,31 @@ pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// that is later, so that no request is sent with a token that dies on the way.
 pub const TOKEN_RENEWAL_MARGIN: Duration = Duration::from_secs(30);
 
+/// Bytes of a blob sent in one request, and held in memory for it: at 100 Mbit/s and 30 ms a
+/// request of this size keeps the link for twenty round trips.
+pub const UPLOAD_PIECE_BYTES: u64 = 8 << 20;
+
+/// Most bytes of a piece, where a registry wants larger ones than ours.
+pub const MAX_UPLOAD_PIECE_BYTES: u64 = 64 << 20;
+
+/// Tags asked for in one page: what the registries that have a limit allow.
+pub const TAGS_PER_PAGE: usize = 1000;
+
+/// Largest page of tags: a thousand of the longest tags, and room.
+pub const MAX_TAGS_PAGE_BYTES: u64 = 1 << 20;
+
+/// Most tags listed: the largest known repositories have some 100,000.
+pub const MAX_TAGS: usize = 1_000_000;
+
 /// Rounds of reading, merging and writing a referrers fallback tag before giving up.
 pub const MAX_FALLBACK_ROUNDS: usize = 10;
 
 /// Shortest wait before a written fallback tag is read again. Another writer that had read
 /// the tag before our write has written by then.
 pub const MIN_FALLBACK_SETTLE: Duration = Duration::from_millis(200);
+
+/// Most members of an archive with an image layout: an image of many platforms has hundreds.
+pub const MAX_ARCHIVE_MEMBERS: usize = 65_536;
 
 /// Most manifests opened when an image layout is searched for referrers.
 pub const MAX_LAYOUT_MANIFESTS: usize = 4096;

@@ -1,7 +1,8 @@
 //! Manifests: read with every limit and check, verified by digest before anyone parses them.
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -75,6 +76,16 @@ impl Client {
         repository: &Repository,
         target: &ManifestTarget,
     ) -> Result<Manifest, RegistryError> {
+        let (manifest, _) = self.manifest_and_headers(repository, target).await?;
+        Ok(manifest)
+    }
+
+    /// The same with the headers of the answer.
+    pub(super) async fn manifest_and_headers(
+        &self,
+        repository: &Repository,
+        target: &ManifestTarget,
+    ) -> Result<(Manifest, HeaderMap), RegistryError> {
         let mut call = self.get(repository, &target.path())?;
         call.headers
             .insert(ACCEPT, HeaderValue::from_static(media::ACCEPT_MANIFEST));
@@ -85,9 +96,30 @@ impl Client {
             .retry
             .run(&transport.trips, || async move {
                 let response = self.call(call).await?;
-                read_manifest(response, target.digest()).await
+                let headers = response.headers().clone();
+                Ok((read_manifest(response, target.digest()).await?, headers))
             })
             .await
+    }
+
+    /// True when the repository has the manifest.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn manifest_exists(
+        &self,
+        repository: &Repository,
+        target: &ManifestTarget,
+    ) -> Result<bool, RegistryError> {
+        let mut call = self.get(repository, &target.path())?;
+        call.method = Method::HEAD;
+        call.headers
+            .insert(ACCEPT, HeaderValue::from_static(media::ACCEPT_MANIFEST));
+        match self.repeat(&call).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The push side, as far as publishing indexes needs it: blobs, manifests, referrers.
+//! Manifests and referrers, written.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -6,102 +6,23 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use crate::auth_slot::Action;
-use crate::blob::BlobRef;
-use crate::client::{Call, Client, redirect_target};
+use crate::client::{Call, Client};
 use crate::error::RegistryError;
+use crate::fallback::Change;
 use crate::limits::MAX_MANIFEST_BYTES;
 use crate::manifest::{DOCKER_CONTENT_DIGEST, ManifestTarget};
-use crate::media;
 use crate::reference::Repository;
 use index_format::Digest;
+
+/// A manifest that is refused is sent again so many times: while another client uploads the
+/// same blob, docker-registry (2.8, file system driver) reads a half-written link to it, and
+/// answers 400 to manifests that name the blob.
+const MANIFEST_RACES: usize = 3;
 
 /// Set by a registry that lists a pushed manifest under its subject by itself.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Client {
-    /// True when the repository has the blob.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn blob_exists(
-        &self,
-        repository: &Repository,
-        blob: BlobRef,
-    ) -> Result<bool, RegistryError> {
-        let url = self.url(repository, &blob.path())?;
-        let call = &self.push_call(repository, Method::HEAD, url);
-        let result = self.repeat(call).await;
-        match result {
-            Ok(_) => Ok(true),
-            // A redirect leads to the blob; a store's signature may not cover HEAD.
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|status| (300..400).contains(&status)) =>
-            {
-                Ok(true)
-            }
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Uploads a blob, unless the repository has it.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn upload_blob(
-        &self,
-        repository: &Repository,
-        content: Bytes,
-    ) -> Result<BlobRef, RegistryError> {
-        let blob = BlobRef {
-            digest: Digest::of(&content),
-            size: content.len() as u64,
-        };
-        if self.blob_exists(repository, blob).await? {
-            return Ok(blob);
-        }
-        let content = &content;
-        let transport = &self.transport;
-        // A failed upload starts over: what the server kept of it is not known.
-        transport
-            .config
-            .retry
-            .run(&transport.trips, || {
-                self.upload_once(repository, blob, content.clone())
-            })
-            .await?;
-        Ok(blob)
-    }
-
-    async fn upload_once(
-        &self,
-        repository: &Repository,
-        blob: BlobRef,
-        content: Bytes,
-    ) -> Result<(), RegistryError> {
-        let url = self.url(repository, "blobs/uploads/")?;
-        let mut call = self.push_call(repository, Method::POST, url);
-        call.body = Some(Bytes::new());
-        let session = self.call(&call).await?;
-        let mut url = redirect_target(&session)?;
-        // Drained, so that the connection can carry the upload.
-        session.bytes(MAX_MANIFEST_BYTES).await?;
-        url.query_pairs_mut()
-            .append_pair("digest", &blob.digest.to_string());
-        let mut call = self.push_call(repository, Method::PUT, url);
-        call.headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static(media::OCTET_STREAM));
-        call.body = Some(content);
-        let response = self.call(&call).await?;
-        announced_matches(
-            response.header(DOCKER_CONTENT_DIGEST),
-            response.at(),
-            blob.digest,
-        )
-    }
-
     /// Uploads a manifest under a tag or its digest. Returns its digest, and whether the
     /// registry lists it under its subject by itself.
     ///
@@ -113,6 +34,32 @@ impl Client {
         target: &ManifestTarget,
         media_type: &str,
         content: Bytes,
+    ) -> Result<(Digest, bool), RegistryError> {
+        let mut delays = self.transport.config.retry.delays();
+        for _ in 0..MANIFEST_RACES {
+            let content = content.clone();
+            let put = self.put_manifest_if(repository, target, media_type, content, None);
+            match put.await {
+                Err(error) if matches!(error.status(), Some(400 | 404)) => {
+                    tracing::debug!(%error, %repository, "a manifest is refused, trying again");
+                    tokio::time::sleep(delays.next().unwrap_or_default()).await;
+                }
+                other => return other,
+            }
+        }
+        self.put_manifest_if(repository, target, media_type, content, None)
+            .await
+    }
+
+    /// The same under a condition (RFC 9110, 13.1), where one is given: a registry that honours
+    /// it answers 412 where it does not hold.
+    pub(super) async fn put_manifest_if(
+        &self,
+        repository: &Repository,
+        target: &ManifestTarget,
+        media_type: &str,
+        content: Bytes,
+        condition: Option<(HeaderName, HeaderValue)>,
     ) -> Result<(Digest, bool), RegistryError> {
         let url = self.url(repository, &target.path())?;
         let at = || format!("{repository}/{}", target.path());
@@ -139,6 +86,7 @@ impl Client {
                 reason: format!("{media_type:?}: {error}"),
             })?;
         call.headers.insert(CONTENT_TYPE, value);
+        call.headers.extend(condition);
         call.body = Some(content);
         let response = self.repeat(&call).await?;
         announced_matches(
@@ -162,28 +110,28 @@ impl Client {
     ) -> Result<Digest, RegistryError> {
         let digest = Digest::of(&content);
         let target = ManifestTarget::Digest(digest);
-        let at = || format!("{repository}/{}", target.path());
-        let document = Referrer::parse(&content)
-            .map_err(|reason| RegistryError::Malformed { at: at(), reason })?;
-        let subject = document
-            .subject_digest()
-            .ok_or_else(|| RegistryError::Malformed {
-                at: at(),
-                reason: "the manifest has no sha256 subject".to_owned(),
+        let (subject, entry) =
+            referrer_entry(media_type, &content).map_err(|reason| RegistryError::Malformed {
+                at: format!("{repository}/{}", target.path()),
+                reason,
             })?;
-        let size = content.len() as u64;
         let (digest, listed) = self
             .put_manifest(repository, &target, media_type, content)
             .await?;
         if !listed {
-            let entry = document.entry(media_type, digest, size);
-            self.add_to_fallback_tag(repository, subject, digest, entry)
+            self.change_fallback_tag(repository, subject, &Change::Add(digest, entry))
                 .await?;
         }
         Ok(digest)
     }
 
-    fn push_call<'a>(&self, repository: &'a Repository, method: Method, url: Url) -> Call<'a> {
+    /// A writing request, without headers and body.
+    pub(super) fn push_call<'a>(
+        &self,
+        repository: &'a Repository,
+        method: Method,
+        url: Url,
+    ) -> Call<'a> {
         Call {
             repository,
             action: Action::Push,
@@ -196,7 +144,8 @@ impl Client {
     }
 }
 
-fn announced_matches(
+/// Holds the digest that a registry announces against the content's.
+pub(super) fn announced_matches(
     announced: Option<&str>,
     at: &str,
     actual: Digest,
@@ -212,6 +161,23 @@ fn announced_matches(
         }
         _ => Ok(()),
     }
+}
+
+/// The subject of a manifest, and the manifest's entry in a list of the subject's referrers.
+///
+/// # Errors
+/// In words, for a manifest without a sha256 subject.
+pub fn referrer_entry(
+    media_type: &str,
+    content: &[u8],
+) -> Result<(Digest, serde_json::Value), String> {
+    let document = Referrer::parse(content)?;
+    let subject = document
+        .subject_digest()
+        .ok_or("the manifest has no sha256 subject")?;
+    let size = content.len() as u64;
+    let entry = document.entry(media_type, Digest::of(content), size);
+    Ok((subject, entry))
 }
 
 /// The parts of a manifest that its entry in a referrers list is made from.

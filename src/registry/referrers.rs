@@ -4,15 +4,16 @@
 //! them a registry and its publishers use cannot be known, and one trip is saved.
 
 use oci_spec::image::Descriptor;
-use reqwest::header::{ACCEPT, HeaderValue, LINK};
+use reqwest::header::{ACCEPT, HeaderValue};
 use serde::Deserialize;
 
 use crate::client::{Call, Client};
 use crate::error::RegistryError;
-use crate::host::{same_origin, shown};
+use crate::host::shown;
 use crate::limits::{MAX_REFERRERS_BYTES, MAX_REFERRERS_PAGES};
 use crate::manifest::ManifestTarget;
 use crate::media;
+use crate::paging::next_page;
 use crate::reference::Repository;
 use crate::response::Response;
 use index_format::Digest;
@@ -176,58 +177,6 @@ impl Client {
 /// 404 by the specification; the others are how older registries refuse an unknown path.
 fn is_unsupported(error: &RegistryError) -> bool {
     matches!(error.status(), Some(400 | 404 | 405 | 406 | 410 | 501))
-}
-
-/// The next page that a Link header (RFC 8288) names. It must lie at the same registry.
-fn next_page(call: &Call<'_>, response: &Response) -> Result<Option<reqwest::Url>, RegistryError> {
-    let links = response
-        .headers()
-        .get_all(LINK)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let Some(target) = links.filter_map(next_link).next() else {
-        return Ok(None);
-    };
-    let malformed = |reason: String| RegistryError::Malformed {
-        at: response.at().to_owned(),
-        reason,
-    };
-    let url = response
-        .url()
-        .join(target)
-        .map_err(|error| malformed(format!("Link {target:?}: {error}")))?;
-    if !same_origin(&url, &call.url) {
-        return Err(malformed(format!("Link {target:?} leads to another host")));
-    }
-    Ok(Some(url))
-}
-
-/// The target of `<TARGET>; rel="next"` in one header value, which may hold several links.
-fn next_link(value: &str) -> Option<&str> {
-    let mut rest = value;
-    loop {
-        let (_, after) = rest.split_once('<')?;
-        let (target, parameters) = after.split_once('>')?;
-        let (own, following) = parameters.split_once('<').unwrap_or((parameters, ""));
-        let is_next = own
-            .split([';', ','])
-            .filter_map(|p| p.trim().split_once('='))
-            .any(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("rel")
-                    && value
-                        .trim()
-                        .trim_matches('"')
-                        .split(' ')
-                        .any(|rel| rel == "next")
-            });
-        if is_next {
-            return Some(target);
-        }
-        if following.is_empty() {
-            return None;
-        }
-        rest = &parameters[own.len()..];
-    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub(super) struct Reply {
     body: Vec<u8>,
     /// Send only so many bytes of the body, then close or stall.
     cut: Option<(usize, Duration)>,
+    /// Close the connection without an answer.
+    hang_up: bool,
 }
 
 impl Reply {
@@ -100,6 +102,14 @@ impl Reply {
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// No answer: the connection breaks.
+    pub(super) fn hang_up() -> Self {
+        Self {
+            hang_up: true,
+            ..Self::default()
+        }
     }
 
     pub(super) fn redirect(location: &str) -> Self {
@@ -268,6 +278,9 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
 
 /// False when the connection is to be closed.
 async fn write_reply(stream: &mut TcpStream, reply: &Reply, head: bool) -> bool {
+    if reply.hang_up {
+        return false;
+    }
     let mut text = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
     for (name, value) in &reply.headers {
         text.push_str(&format!("{name}: {value}\r\n"));

@@ -77,12 +77,13 @@ impl Blob for RemoteBlob {
         Box::pin(self.read(range))
     }
 
-    fn stream(&self, range: Range<u64>) -> BoxStream<'_, Result<Bytes, BlobError>> {
-        if let Err(error) = check_range(&self.name(), &range, self.blob.size) {
+    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>> {
+        let wanted = start..self.blob.size;
+        if let Err(error) = check_range(&self.name(), &wanted, self.blob.size) {
             return futures_util::stream::iter([Err(error)]).boxed();
         }
         self.client
-            .blob_stream(&self.repository, self.blob, range)
+            .blob_stream(&self.repository, self.blob, wanted)
             .map_err(BlobError::from)
             .boxed()
     }

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, because, wrong_config};
 use crate::cli::global::GlobalOptions;
 use crate::cli::service::absolute;
+use crate::daemon::config::Config;
 use crate::daemon::control::{Background, ImageRequest};
+use crate::daemon::query::Queries;
+use brisk_image::{ImageError, Query};
 
 /// How an image is named and fetched.
 #[derive(Args, Clone, Debug)]
@@ -55,4 +58,23 @@ pub fn docker_config() -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".docker")))
         .and_then(|path| std::path::absolute(path).ok())
+}
+
+/// The query that a reference on the command line means, for verbs that need no service.
+pub fn query(
+    global: &GlobalOptions,
+    image: &ImageOptions,
+    reference: &str,
+) -> Result<Query, CliError> {
+    let config = Config::load(global.config.as_deref()).map_err(wrong_config)?;
+    let request = image.request(global, reference)?;
+    Ok(Queries::new(config).query(&request, true)?)
+}
+
+/// An error of the image floor with its remedy.
+pub fn image_error(error: ImageError) -> CliError {
+    CliError {
+        hint: error.hint(),
+        ..because(error)
+    }
 }

@@ -7,6 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::global::GlobalOptions;
 use crate::cli::image_request::ImageOptions;
 use crate::cli::output::{SIZE_HEADS, line, print_json, print_table, sizes};
+use crate::cli::remote;
 use crate::cli::service::ask;
 use crate::daemon::control::{LayerInspection, Outcome, Request};
 
@@ -18,6 +19,13 @@ pub struct InspectArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Tell of the manifests of every platform and of what is attached to them, as the registry
+    /// has them
+    #[arg(long)]
+    remote: bool,
+    /// Print the manifest or image index as the registry has it, byte by byte
+    #[arg(long, conflicts_with_all = ["remote", "json"])]
+    raw: bool,
     /// The image: NAME[:TAG][@DIGEST] or oci:DIR[:TAG]
     #[arg(value_name = "REF")]
     reference: String,
@@ -33,6 +41,13 @@ pub struct StatusArguments {
 
 /// Tells of an image's layers.
 pub fn inspect(global: &GlobalOptions, arguments: &InspectArguments) -> Result<(), CliError> {
+    if arguments.raw {
+        return remote::raw(global, &arguments.image, &arguments.reference);
+    }
+    if arguments.remote {
+        let (image, json) = (&arguments.image, arguments.json);
+        return remote::remote(global, image, &arguments.reference, json);
+    }
     let image = arguments.image.request(global, &arguments.reference)?;
     let Outcome::Inspected(inspection) = ask(global, &Request::Inspect { image })? else {
         return Err(CliError::new("the service answered something else"));

@@ -1,5 +1,6 @@
 //! One file per verb: parses, dispatches, maps errors to exit codes.
 
+pub mod copy;
 pub mod daemon;
 pub mod error;
 pub mod exec;
@@ -8,16 +9,18 @@ pub mod image_request;
 pub mod images;
 pub mod index;
 pub mod inspect;
+pub mod key;
 pub mod kill;
 pub mod logs;
 pub mod monitor;
 pub mod mount;
 pub mod output;
-pub mod pack;
 pub mod progress;
 pub mod provider;
 pub mod ps;
 pub mod record;
+pub mod remote;
+pub mod repository;
 pub mod rm;
 pub mod run;
 pub mod service;
@@ -81,10 +84,14 @@ enum Verb {
     Inspect(inspect::InspectArguments),
     Status(inspect::StatusArguments),
     Daemon(daemon::DaemonArguments),
+    Copy(copy::CopyArguments),
+    Push(copy::PushArguments),
+    Tags(repository::TagsArguments),
+    Delete(repository::DeleteArguments),
     #[command(subcommand)]
     Index(index::IndexCommand),
     #[command(subcommand)]
-    Pack(pack::PackCommand),
+    Key(key::KeyCommand),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -192,7 +199,15 @@ impl Verb {
     /// Whether it needs the privileges to mount, a root and a configuration.
     fn works_on_a_root(&self) -> bool {
         match self {
-            Verb::Index(_) | Verb::Completions { .. } | Verb::Man | Verb::Keeper(_) => false,
+            Verb::Index(_)
+            | Verb::Copy(_)
+            | Verb::Push(_)
+            | Verb::Tags(_)
+            | Verb::Delete(_)
+            | Verb::Key(_)
+            | Verb::Completions { .. }
+            | Verb::Man
+            | Verb::Keeper(_) => false,
             Verb::Daemon(arguments) => !arguments.check_config,
             _ => true,
         }
@@ -227,8 +242,12 @@ impl Verb {
             Verb::Inspect(arguments) => inspect::inspect(global, &arguments).map(|()| 0),
             Verb::Status(arguments) => inspect::status(global, &arguments).map(|()| 0),
             Verb::Daemon(arguments) => daemon::run(global, &arguments).map(|()| 0),
+            Verb::Copy(arguments) => copy::copy(global, &arguments).map(|()| 0),
+            Verb::Push(arguments) => copy::push(global, &arguments).map(|()| 0),
+            Verb::Tags(arguments) => repository::tags(global, &arguments).map(|()| 0),
+            Verb::Delete(arguments) => repository::delete(global, &arguments).map(|()| 0),
+            Verb::Key(command) => key::run(&command).map(|()| 0),
             Verb::Index(command) => index::run(global, &command).map(|()| 0),
-            Verb::Pack(command) => pack::run(global, command).map(|()| 0),
             Verb::Completions { shell } => {
                 let mut command = CommandLine::command();
                 let mut script = Vec::new();

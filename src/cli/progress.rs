@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::say;
 use crate::daemon::control::Answer;
@@ -57,4 +57,15 @@ impl Default for ProgressLine {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A count of bytes on a terminal, for what has no known end.
+pub fn progress_bar(doing: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{doing} {{bytes}} {{bytes_per_sec}}"))
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::no_length().with_style(style);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
 }

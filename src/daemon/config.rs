@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 
 use crate::daemon::control::Background;
 use crate::daemon::metrics::Address;
+use brisk_image::sign::{KeyError, PublicKey, SigningKey};
 use brisk_image::trust::Policy;
 use brisk_indexer::{IndexOptions, MAX_STREAM_SIZE};
 use brisk_layer::FetchLimits;
+use brisk_registry::Reference;
 pub use mistake::Mistake;
 pub use values::{ByteSize, parse_duration};
 
@@ -34,6 +37,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Which indexes are accepted.
     pub trust: TrustConfig,
+    /// Publishing of indexes.
+    pub publish: PublishConfig,
     /// The mount service.
     pub service: ServiceConfig,
     /// What is refused for its size.
@@ -48,6 +53,53 @@ pub struct Config {
 pub struct MetricsConfig {
     /// Where `/metrics` and `/healthz` are served; nowhere by default.
     pub address: Option<Address>,
+}
+
+/// Publishing of indexes.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublishConfig {
+    /// Attach the indexes of images that had none, and were pulled whole, for everyone else.
+    pub auto: bool,
+    /// Where indexes are attached, and looked for besides: a repository, `host/name`. Default:
+    /// the image's own.
+    #[serde(deserialize_with = "repository")]
+    pub repository: Option<String>,
+    /// The file of the private key that signs them.
+    pub key: Option<PathBuf>,
+    /// Longest wait before they are attached, of which a random part is waited: of many nodes
+    /// that pulled an image at the same time one attaches them.
+    #[serde(deserialize_with = "duration")]
+    pub delay: Duration,
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        PublishConfig {
+            auto: false,
+            repository: None,
+            key: None,
+            delay: Duration::from_secs(30),
+        }
+    }
+}
+
+fn repository<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = text.parse::<Reference>().map_err(de::Error::custom)?;
+    let name = parsed.repository().to_string();
+    match name == text {
+        true => Ok(Some(text)),
+        false => Err(de::Error::custom(format!(
+            "{text:?} is not a repository in full, such as {name:?}"
+        ))),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text)
+        .ok_or_else(|| de::Error::custom(format!("{text:?} is not a time such as \"30s\"")))
 }
 
 /// What is refused for its size.
@@ -186,21 +238,44 @@ pub struct RegistryConfig {
 pub struct TrustConfig {
     /// Policy by repository (`host/name`), by the longest matching prefix that ends at a `/`.
     pub repositories: BTreeMap<String, Policy>,
+    /// Files with the public keys whose signatures of indexes are believed, by repository as
+    /// above.
+    pub keys: BTreeMap<String, Vec<PathBuf>>,
+}
+
+/// The value for a repository: that of the longest matching prefix that ends at a `/`.
+fn by_prefix<'a, T>(values: &'a BTreeMap<String, T>, repository: &str) -> Option<&'a T> {
+    let is_prefix = |prefix: &str| {
+        repository
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    values
+        .iter()
+        .filter(|(prefix, _)| is_prefix(prefix.trim_end_matches('/')))
+        .max_by_key(|(prefix, _)| prefix.len())
+        .map(|(_, value)| value)
 }
 
 impl TrustConfig {
     /// The policy that is configured for a repository, if any.
     pub fn policy(&self, repository: &str) -> Option<Policy> {
-        let is_prefix = |prefix: &str| {
-            repository
-                .strip_prefix(prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.repositories
-            .iter()
-            .filter(|(prefix, _)| is_prefix(prefix.trim_end_matches('/')))
-            .max_by_key(|(prefix, _)| prefix.len())
-            .map(|(_, policy)| *policy)
+        by_prefix(&self.repositories, repository).copied()
+    }
+
+    /// The keys that are believed for a repository. A file that has become unreadable since the
+    /// configuration was read is named in the log, and nothing is believed for its sake.
+    pub fn keys_of(&self, repository: &str) -> Vec<PublicKey> {
+        let files = by_prefix(&self.keys, repository).into_iter().flatten();
+        files
+            .filter_map(|file| match PublicKey::read(file) {
+                Ok(key) => Some(key),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    None
+                }
+            })
+            .collect()
     }
 }
 
@@ -269,10 +344,29 @@ impl Config {
                 });
             }
         };
-        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_path_buf(),
             mistake: Mistake::of(&text, &error),
-        })
+        })?;
+        config.check_keys(path)?;
+        Ok(config)
+    }
+
+    /// Whether the keys that it names are some: found out before anything relies on them.
+    fn check_keys(&self, path: &Path) -> Result<(), ConfigError> {
+        let named = |key, file: &Path, error: KeyError| ConfigError::Named {
+            path: path.to_path_buf(),
+            key,
+            named: file.to_path_buf(),
+            source: std::io::Error::other(error),
+        };
+        for file in self.trust.keys.values().flatten() {
+            PublicKey::read(file).map_err(|error| named("trust.keys", file, error))?;
+        }
+        if let Some(file) = &self.publish.key {
+            SigningKey::read(file).map_err(|error| named("publish.key", file, error))?;
+        }
+        Ok(())
     }
 
     /// Reads the file as [`Self::load`] does, and looks whether what it names can be used; gives

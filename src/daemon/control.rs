@@ -104,13 +104,6 @@ pub enum Request {
         /// The program.
         program: Program,
     },
-    /// Makes the pack of a program's recorded starts and attaches it to its image.
-    PushPack {
-        /// The image.
-        image: ImageRequest,
-        /// The program.
-        program: Program,
-    },
     /// Fetches an image whole.
     Pull {
         /// The image.
@@ -145,7 +138,6 @@ impl Request {
             | Request::Ready { .. }
             | Request::Inspect { .. }
             | Request::DescribeStartup { .. }
-            | Request::PushPack { .. }
             | Request::Pull { .. }
             | Request::Images
             | Request::Prune { .. }
@@ -160,15 +152,10 @@ impl Request {
 
     /// Whether what the service does about it depends on how it reaches registries.
     pub fn reaches_registries(&self) -> bool {
-        use Request::{Acquire, DescribeStartup, Inspect, Mount, Pull, PushPack};
+        use Request::{Acquire, DescribeStartup, Inspect, Mount, Pull};
         matches!(
             self,
-            Acquire { .. }
-                | Mount { .. }
-                | Inspect { .. }
-                | DescribeStartup { .. }
-                | PushPack { .. }
-                | Pull { .. }
+            Acquire { .. } | Mount { .. } | Inspect { .. } | DescribeStartup { .. } | Pull { .. }
         )
     }
 }
@@ -216,8 +203,6 @@ pub enum Outcome {
         /// What is known.
         startup: Option<Startup>,
     },
-    /// A pack that is attached to its image.
-    PackPushed(PackPushed),
     /// The known images.
     Images {
         /// One row a reference.
@@ -245,19 +230,6 @@ pub struct MountedImage {
     pub directory: PathBuf,
     /// The image config, verbatim JSON.
     pub config: String,
-}
-
-/// A pack that is attached to its image.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PackPushed {
-    /// The reference, normalised.
-    pub reference: String,
-    /// Digest of the artifact's manifest; none where exactly this pack was attached before.
-    pub artifact: Option<String>,
-    /// Bytes of the pack.
-    pub size: u64,
-    /// Leaves in it.
-    pub leaves: u64,
 }
 
 /// The recorded starts of one program of an image.
@@ -321,6 +293,9 @@ pub struct IndexInspection {
     pub trust: String,
     /// Its identity.
     pub digest: String,
+    /// The believed key that has signed it for this image, by its name.
+    #[serde(default)]
+    pub signed_by: Option<String>,
 }
 
 /// One known image.

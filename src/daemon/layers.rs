@@ -16,12 +16,12 @@ use brisk_image::document::LayerDescriptor;
 use brisk_image::index_store::IndexStore;
 use brisk_image::query::source_blob;
 use brisk_image::store::LayerDecision;
-use brisk_image::trust::Trust;
+use brisk_image::trust::{Source, Trust};
 use brisk_image::{Observer, Query, ResolvedLayer};
 use brisk_layer::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate,
     FetchLimits, FetchedCheckpoints, ImageContent, IndexCheckpoints, Layer, LayerParts, OnOutage,
-    Policy, Resources, StartupFetch,
+    Policy, Resources,
 };
 use brisk_registry::{BlobRef, ImageSource};
 
@@ -37,18 +37,9 @@ pub struct OpenLayers {
     pub content: Arc<ImageContent>,
     /// What is fetched in the background for this mount; ends with it.
     fetching: Arc<Mutex<Option<BackgroundFetch>>>,
-    /// What its containers' starts need, on its way; ends with it.
-    starting: Arc<Mutex<Vec<StartupFetch>>>,
 }
 
 impl OpenLayers {
-    /// Keeps what brings a start's content for as long as the mount lives.
-    pub fn keep(&self, fetch: StartupFetch) {
-        let mut starting = self.starting.lock().expect("no holder of this lock panics");
-        starting.retain(|fetch| !fetch.is_done());
-        starting.push(fetch);
-    }
-
     /// Compares the layers that have arrived whole, however that came about, with their diff
     /// IDs: what nobody fetches for any more would else stay undecided. What an unclean stop has
     /// made doubtful is verified on the way. Fetches nothing; blocks.
@@ -129,7 +120,6 @@ impl LayerBook {
             content: Arc::new(ImageContent::new(layers.clone(), self.resources.clone())),
             layers,
             fetching: Arc::default(),
-            starting: Arc::default(),
         })
     }
 
@@ -207,9 +197,14 @@ impl LayerBook {
             digest,
             size: place.size,
         };
+        let elsewhere = query
+            .elsewhere
+            .as_ref()
+            .filter(|source| place.repository == Some(source.scope()));
+        let source = elsewhere.unwrap_or(&query.source);
         Ok(Arc::new(FetchedCheckpoints {
             index: index.clone(),
-            blob: source_blob(&query.source, blob).map_err(|e| image_failure(&e))?,
+            blob: source_blob(source, blob).map_err(|e| image_failure(&e))?,
             range: start..start + length,
             path: self.indexes.section_path(key, SectionId::Checkpoints),
             limits: Limits::default(),
@@ -256,7 +251,6 @@ impl LayerBook {
 
     /// The first container of a mount is ready: fetching until then ends.
     pub fn ready(&self, layers: &OpenLayers) {
-        layers.content.account().guide(false);
         if let Some(fetch) = &*layers
             .fetching
             .lock()
@@ -407,8 +401,10 @@ fn reason(decision: &LayerDecision, index: &Index) -> Option<String> {
 }
 
 fn index_inspection(decision: &LayerDecision, closing: Closing) -> IndexInspection {
+    let is_vouched_for = decision.source == Source::Bound || decision.signed_by.is_some();
     let trust = match closing {
         Closing::Closed => Trust::Trusted,
+        Closing::Unclosed if is_vouched_for => Trust::Trusted,
         Closing::Unclosed => Trust::Unclosed,
         Closing::Poisoned => Trust::Poisoned,
     };
@@ -416,5 +412,6 @@ fn index_inspection(decision: &LayerDecision, closing: Closing) -> IndexInspecti
         source: decision.source.to_string(),
         trust: trust.to_string(),
         digest: decision.index.clone(),
+        signed_by: decision.signed_by.clone(),
     }
 }

@@ -1,10 +1,10 @@
 //! The mount service: wiring, control socket, lifetime.
 
+pub mod auto_publish;
 pub mod catalog;
 pub mod client;
 pub mod config;
 pub mod control;
-pub mod early;
 pub mod holders;
 pub mod layers;
 pub mod metrics;

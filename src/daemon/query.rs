@@ -10,7 +10,7 @@ use crate::daemon::control::{Failure, ImageRequest};
 use brisk_image::platform::Platform;
 use brisk_image::trust::Policy;
 use brisk_image::{ImageError, Query};
-use brisk_registry::{Client, ClientConfig, CredentialSource, ImageSource, Source};
+use brisk_registry::{Client, ClientConfig, CredentialSource, ImageSource, Reference, Source};
 
 /// What tells registry clients apart: connections, tokens and redirects are shared among
 /// requests with the same of it.
@@ -50,19 +50,32 @@ impl Queries {
             plain.insert(reference.repository().host().to_owned());
         }
         let client = self.client(image.docker_config.clone(), plain);
+        let elsewhere = match (&source, &self.config.publish.repository) {
+            (Source::Registry(image), Some(repository)) => Some(ImageSource::Registry {
+                client: client.clone(),
+                reference: repository
+                    .parse::<Reference>()
+                    .map_err(|e| failure(&e, None))?,
+            })
+            .filter(|elsewhere| elsewhere.scope() != image.repository().to_string()),
+            _ => None,
+        };
         let user_digest = source.has_user_digest();
         let reference = source.to_string();
         let source = ImageSource::new(client, source);
+        let scope = source.scope();
         let policy = self
             .config
             .trust
-            .policy(&source.scope())
+            .policy(&scope)
             .unwrap_or_else(|| Policy::default_for(user_digest));
         Ok(Query {
             reference,
             source,
+            elsewhere,
             platform,
             policy,
+            keys: self.config.trust.keys_of(&scope),
             refresh,
         })
     }

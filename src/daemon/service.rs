@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::daemon::auto_publish::AutoPublish;
 use crate::daemon::catalog::Catalog;
 use crate::daemon::config::Config;
 use crate::daemon::layers::LayerBook;
@@ -25,7 +26,6 @@ use brisk_image::store::ImageStore;
 use brisk_layer::Resources;
 use brisk_mount::{Commands, MountError};
 
-mod packing;
 mod requests;
 mod status;
 
@@ -42,6 +42,7 @@ pub struct Service {
     config: Config,
     queries: Arc<Queries>,
     resolver: Resolver,
+    publishing: Arc<AutoPublish>,
     catalog: Catalog,
     cache: Cache,
     layers: Arc<LayerBook>,
@@ -109,6 +110,7 @@ impl Service {
             refusals: Arc::default(),
         };
         let startups = Startups::new(StartupStore::new(root), resources.clone());
+        let publishing = AutoPublish::new(root, config.clone(), images.clone(), indexes.clone());
         let catalog = Catalog::new(
             images,
             indexes,
@@ -120,6 +122,7 @@ impl Service {
             config,
             queries,
             resolver,
+            publishing,
             catalog,
             cache,
             layers,
@@ -169,7 +172,9 @@ impl Service {
     pub fn look_after(&self) -> bool {
         self.mounts.watch_keeper();
         self.mounts.drop_stale_holders();
-        let is_idle = self.mounts.is_empty() && self.clients.load(Ordering::SeqCst) == 0;
+        let is_idle = self.mounts.is_empty()
+            && self.clients.load(Ordering::SeqCst) == 0
+            && !self.publishing.is_under_way();
         let mut since = self
             .idle_since
             .lock()

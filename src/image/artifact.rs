@@ -139,8 +139,42 @@ pub struct Artifact {
     pub blob: Vec<u8>,
     /// Digest of the blob.
     pub blob_digest: Digest,
+    /// The table of ranges, as the annotation holds it.
+    pub table: String,
     /// The manifest's bytes.
     pub manifest: Vec<u8>,
+}
+
+impl Artifact {
+    /// The same artifact with one more annotation.
+    ///
+    /// # Errors
+    /// Never for what [`encode`] made.
+    pub fn annotated(self, name: &str, text: &str) -> Result<Self, ImageError> {
+        let manifest = annotate(&self.manifest, name, text)?;
+        Ok(Self { manifest, ..self })
+    }
+}
+
+/// A manifest with one more annotation.
+///
+/// # Errors
+/// Where it is no JSON object.
+pub fn annotate(manifest: &[u8], name: &str, text: &str) -> Result<Vec<u8>, ImageError> {
+    let bad = |message: String| ImageError::Artifact { message };
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(manifest).map_err(|e| bad(e.to_string()))?;
+    let annotations = manifest
+        .as_object_mut()
+        .ok_or_else(|| bad("the manifest is no object".to_owned()))?
+        .entry("annotations")
+        .or_insert_with(|| serde_json::json!({}));
+    // A null is as good as none.
+    if !annotations.is_object() {
+        *annotations = serde_json::json!({});
+    }
+    annotations[name] = text.into();
+    serde_json::to_vec(&manifest).map_err(|e| bad(e.to_string()))
 }
 
 /// Lays out the artifact for `subject` (digest, size and media type of the image manifest) from
@@ -213,7 +247,7 @@ pub fn encode(
             "size": blob.len(),
         }],
         "subject": { "mediaType": media_type, "digest": digest.to_string(), "size": size },
-        "annotations": { TABLE_ANNOTATION: table },
+        "annotations": { TABLE_ANNOTATION: &table },
     });
     let manifest = serde_json::to_vec(&manifest).map_err(|e| ImageError::Artifact {
         message: e.to_string(),
@@ -221,6 +255,7 @@ pub fn encode(
     Ok(Artifact {
         blob,
         blob_digest,
+        table,
         manifest,
     })
 }

@@ -3,6 +3,7 @@
 use index_format::{Compression, Digest};
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 
+use crate::artifact::TABLE_ANNOTATION;
 use crate::error::ImageError;
 use crate::platform::Platform;
 
@@ -31,6 +32,8 @@ pub struct ManifestDocument {
     pub config: (Digest, u64),
     /// The layers from the bottom up; diff IDs are still missing.
     pub layers: Vec<ManifestLayer>,
+    /// The table of the indexes that the manifest itself names, where it does.
+    pub bound: Option<String>,
 }
 
 /// A layer of a manifest.
@@ -113,6 +116,36 @@ pub fn select(
     }
 }
 
+/// The platforms of an image index, each once.
+pub fn platforms(reference: &str, bytes: &[u8]) -> Result<Vec<Platform>, ImageError> {
+    let bad = |message: String| ImageError::Document {
+        reference: reference.to_owned(),
+        document: "image index",
+        message,
+    };
+    let index: ImageIndex = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+    let mut platforms: Vec<Platform> = Vec::new();
+    for descriptor in index.manifests() {
+        let Some(found) = descriptor.platform() else {
+            continue;
+        };
+        let os = found.os().to_string();
+        if !is_manifest(descriptor.media_type().as_ref()) || os == "unknown" {
+            continue;
+        }
+        let mut text = format!("{os}/{}", found.architecture());
+        if let Some(variant) = found.variant() {
+            text.push('/');
+            text.push_str(variant);
+        }
+        let platform: Platform = text.parse().map_err(ImageError::Platform)?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
+}
+
 /// Parses an image manifest of either kind.
 pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument, ImageError> {
     let bad = |message: String| ImageError::Document {
@@ -160,6 +193,10 @@ pub fn parse_manifest(reference: &str, bytes: &[u8]) -> Result<ManifestDocument,
             config.size(),
         ),
         layers,
+        bound: manifest
+            .annotations()
+            .as_ref()
+            .and_then(|annotations| annotations.get(TABLE_ANNOTATION).cloned()),
     })
 }
 

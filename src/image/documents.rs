@@ -11,6 +11,7 @@ use crate::store::ImageStore;
 use brisk_registry::BlobRef;
 
 /// Manifest and config, before any layer is looked at.
+#[derive(Clone)]
 pub struct Documents {
     /// Digest of the image manifest.
     pub manifest: Digest,
@@ -26,6 +27,8 @@ pub struct Documents {
     pub config: ImageConfiguration,
     /// The layers from the bottom up.
     pub layers: Vec<LayerDescriptor>,
+    /// The table of the indexes that the manifest itself names, where it does.
+    pub bound: Option<String>,
 }
 
 /// The image manifest of the chosen platform.
@@ -67,6 +70,35 @@ pub async fn manifest(query: &Query) -> Result<FoundManifest, ImageError> {
     })
 }
 
+/// The image manifests of every Linux platform of an image, each with the query that means it.
+/// Attestations of image builders and images for other systems are passed over.
+///
+/// # Errors
+/// Where one cannot be had, or there is none.
+pub async fn every_platform(query: &Query) -> Result<Vec<Query>, ImageError> {
+    let manifest = query.source.named_manifest().await?;
+    if !document::is_image_index(&manifest.media_type) {
+        return Ok(vec![query.clone()]);
+    }
+    let platforms = document::platforms(&query.reference, &manifest.bytes)?;
+    let linux: Vec<Query> = platforms
+        .into_iter()
+        .filter(|platform| platform.os == "linux")
+        .map(|platform| Query {
+            platform,
+            ..query.clone()
+        })
+        .collect();
+    match linux.is_empty() {
+        false => Ok(linux),
+        true => Err(ImageError::NoPlatform {
+            reference: query.reference.clone(),
+            wanted: "linux".to_owned(),
+            offered: "none".to_owned(),
+        }),
+    }
+}
+
 /// Fetches the config of a manifest, unless the root has it.
 ///
 /// # Errors
@@ -99,6 +131,7 @@ pub async fn with_config(
         config_bytes,
         config,
         layers,
+        bound: manifest.document.bound.clone(),
     })
 }
 

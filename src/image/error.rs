@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use index_format::Digest;
 
 use crate::platform::PlatformError;
+use crate::sign::KeyError;
 use brisk_blob::BlobError;
 use brisk_cache::CacheError;
 use brisk_indexer::IndexerError;
@@ -20,6 +21,9 @@ pub enum ImageError {
     /// The bytes of a layer cannot be had.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The platform's text is not one.
     #[error(transparent)]
     Platform(#[from] PlatformError),

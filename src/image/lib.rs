@@ -3,18 +3,21 @@
 
 pub mod arrival;
 pub mod artifact;
+pub mod attach;
 pub mod candidate;
+pub mod copy;
+pub mod destination;
 pub mod document;
 pub mod documents;
 pub mod error;
 pub mod index_store;
-pub mod pack;
 pub mod platform;
 pub mod publish;
 pub mod pull;
 pub mod query;
 pub mod refusal;
 pub mod resolve;
+pub mod sign;
 pub mod startup;
 pub mod store;
 pub mod trust;

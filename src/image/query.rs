@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::ImageError;
 use crate::platform::Platform;
+use crate::sign::PublicKey;
 use crate::trust::Policy;
 use brisk_blob::{Blob, FileBlob, RemoteBlob};
 use brisk_registry::{BlobRef, ImageSource};
@@ -15,10 +16,15 @@ pub struct Query {
     pub reference: String,
     /// Where its parts are read from.
     pub source: ImageSource,
+    /// Where indexes may be attached to the image besides: a repository that the configuration
+    /// names.
+    pub elsewhere: Option<ImageSource>,
     /// The platform to choose.
     pub platform: Platform,
     /// The policy that candidates are held against.
     pub policy: Policy,
+    /// Keys whose signatures of indexes are believed for this repository.
+    pub keys: Vec<PublicKey>,
     /// Ask the registry again even where the reference is known.
     pub refresh: bool,
 }

@@ -7,19 +7,18 @@ use index_format::{Digest, Index, Limits};
 use oci_spec::image::ImageConfiguration;
 
 use crate::artifact;
-use crate::candidate::{self, Candidate};
+use crate::candidate::{self, Candidate, Wanted};
 use crate::document::{self, LayerDescriptor};
 use crate::documents::{self, Documents};
 use crate::error::ImageError;
 use crate::index_store::IndexStore;
-use crate::pack::{self, PackPlace};
 use crate::pull::{OnBytes, Puller};
 use crate::query::{Query, source_blob};
 use crate::refusal::{Refusal, RefusalCounts, RefusalKind};
 use crate::store::{ImageRecord, ImageStore, LayerDecision};
 use crate::trust::{Policy, Source};
 use brisk_cache::{LayerKey, Scope};
-use brisk_registry::{BlobRef, Descriptor};
+use brisk_registry::{BlobRef, Descriptor, ImageSource};
 
 /// What resolving an image needs of its root.
 #[derive(Clone)]
@@ -42,10 +41,6 @@ pub trait Observer: Send + Sync {
     fn pulling(&self, bytes: u64);
     /// Some of its bytes have arrived.
     fn pulled(&self, bytes: u64);
-    /// The image is known, and which packs are attached to it; its indexes are still to come.
-    fn found(&self, documents: &Documents, packs: &[PackPlace]) {
-        let _ = (documents, packs);
-    }
 }
 
 /// Tells nobody: what is merged again was told of before.
@@ -70,6 +65,23 @@ pub struct ResolvedImage {
     pub layers: Vec<ResolvedLayer>,
     /// The merged tree.
     pub merged: Index,
+    /// True where the registry has been asked for it just now.
+    pub is_new: bool,
+}
+
+/// The index artifacts of an image.
+#[derive(Default)]
+struct Attached {
+    /// In its own repository.
+    own: Vec<Descriptor>,
+    /// In the one that the query names beside it.
+    elsewhere: Vec<Descriptor>,
+}
+
+impl Attached {
+    fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.elsewhere.is_empty()
+    }
 }
 
 /// A layer with its index.
@@ -102,9 +114,6 @@ impl Resolver {
             return Ok(known);
         }
         let (documents, referrers) = self.documents(query).await?;
-        let packs = pack::places(&referrers);
-        observer.found(&documents, &packs);
-        let referrers = index_artifacts(referrers);
         let layers = self
             .layers(query, &documents, &referrers, true, observer)
             .await?;
@@ -113,7 +122,7 @@ impl Resolver {
             .map(|l| l.map_err(|refusal| ImageError::Worker(refusal.words)));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let merged = self.merge(query, &layers, observer.as_ref())?;
-        let record = record(query, &documents, &layers, &merged, packs);
+        let record = record(query, &documents, &layers, &merged);
         self.images.put(&record)?;
         Ok(ResolvedImage {
             record,
@@ -121,6 +130,7 @@ impl Resolver {
             config: documents.config,
             layers,
             merged,
+            is_new: true,
         })
     }
 
@@ -149,7 +159,6 @@ impl Resolver {
             return Ok((manifest, layers.collect()));
         }
         let (documents, referrers) = self.documents(query).await?;
-        let referrers = index_artifacts(referrers);
         let layers = self
             .layers(query, &documents, &referrers, false, observer)
             .await?;
@@ -173,7 +182,8 @@ impl Resolver {
         let mut layers = Vec::new();
         for (descriptor, decision) in descriptors.into_iter().zip(&record.layers) {
             let key = decision.key().ok()?;
-            if key.scope != Scope::Trusted && query.policy == Policy::Strict {
+            let is_believed = key.scope == Scope::Trusted || decision.is_vouched_for(&query.keys);
+            if !is_believed && query.policy == Policy::Strict {
                 return None;
             }
             let index = self.indexes.load(&key)?;
@@ -202,32 +212,27 @@ impl Resolver {
             config,
             layers,
             merged,
+            is_new: false,
         })
     }
 
-    /// Manifest, config and the list of referrers; the last two travel together.
-    async fn documents(&self, query: &Query) -> Result<(Documents, Vec<Descriptor>), ImageError> {
+    /// Manifest, config and the list of index artifacts; the last two travel together.
+    async fn documents(&self, query: &Query) -> Result<(Documents, Attached), ImageError> {
         let manifest = documents::manifest(query).await?;
         let config = documents::with_config(&self.images, query, &manifest);
-        let referrers = self.referrers(query, manifest.digest);
-        let (documents, referrers) = tokio::join!(config, referrers);
+        let own = attached(&query.source, manifest.digest);
+        let elsewhere = async {
+            match &query.elsewhere {
+                Some(source) => attached(source, manifest.digest).await,
+                None => Vec::new(),
+            }
+        };
+        let (documents, own, elsewhere) = tokio::join!(config, own, elsewhere);
         let documents = documents?;
         self.images.put_blob(manifest.digest, &manifest.bytes)?;
         self.images
             .put_blob(documents.config_digest, &documents.config_bytes)?;
-        Ok((documents, referrers))
-    }
-
-    /// The image's referrers of all types, in one answer. A registry that cannot list them has
-    /// none to offer; a start never fails for it.
-    async fn referrers(&self, query: &Query, manifest: Digest) -> Vec<Descriptor> {
-        match query.source.referrers(manifest, None).await {
-            Ok(referrers) => referrers,
-            Err(error) => {
-                tracing::warn!(reference = query.reference, %error, "referrers cannot be listed");
-                Vec::new()
-            }
-        }
+        Ok((documents, Attached { own, elsewhere }))
     }
 
     /// An index for every layer, by the order of sources; with `pull`, those that have none are
@@ -236,7 +241,7 @@ impl Resolver {
         &self,
         query: &Query,
         documents: &Documents,
-        referrers: &[Descriptor],
+        referrers: &Attached,
         pull: bool,
         observer: &Arc<dyn Observer>,
     ) -> Result<Vec<Result<ResolvedLayer, Refusal>>, ImageError> {
@@ -245,19 +250,69 @@ impl Resolver {
             .iter()
             .map(|layer| self.local(layer))
             .collect();
-        let wanted: Vec<bool> = local.iter().map(Option::is_none).collect();
-        let mut offers = match query.policy {
-            _ if !wanted.contains(&true) => Vec::new(),
-            Policy::Registry => {
-                let (layers, limit) = (&documents.layers, self.puller.layer_size_limit());
-                candidate::collect(&query.source, referrers, layers, &wanted, limit).await
+        let mut wanted = Wanted {
+            image: documents.manifest,
+            layers: &documents.layers,
+            missing: local.iter().map(Option::is_none).collect(),
+            layer_size_limit: self.puller.layer_size_limit(),
+            keys: &query.keys,
+            unsigned: query.policy == Policy::Registry,
+        };
+        let mut bound = Vec::new().into_iter();
+        if let Some(table) = &documents.bound
+            && wanted.missing.contains(&true)
+        {
+            let offers = candidate::bound(&query.source, table, &wanted).await;
+            for (missing, offer) in wanted.missing.iter_mut().zip(&offers) {
+                *missing &= offer.is_err();
             }
-            Policy::Strict => refused_by_policy(query, referrers, &documents.layers),
+            bound = offers.into_iter();
         }
-        .into_iter();
+        let mut offers = match wanted.missing.contains(&true) {
+            false => Vec::new(),
+            true if query.policy == Policy::Strict && query.keys.is_empty() => {
+                wanted.none(&refused_by_policy(query, referrers))
+            }
+            true => candidate::collect(&query.source, &referrers.own, &wanted).await,
+        };
+        if let Some(source) = &query.elsewhere {
+            let own = offers.iter().map(Result::is_err);
+            let missing = wanted.missing.iter().zip(own);
+            wanted.missing = missing.map(|(missing, own)| *missing && own).collect();
+            let found = match wanted.keys.is_empty() && !wanted.unsigned {
+                true => Vec::new(),
+                false => candidate::collect(source, &referrers.elsewhere, &wanted).await,
+            };
+            for (offer, found) in offers.iter_mut().zip(found) {
+                if let Ok(mut found) = found {
+                    found.place.repository = Some(source.scope());
+                    *offer = Ok(found);
+                }
+            }
+        }
+        if query.policy == Policy::Strict {
+            // What is attached and not signed was not looked at.
+            let refused = refused_by_policy(query, referrers);
+            for offer in offers.iter_mut().filter(|_| !referrers.is_empty()) {
+                if offer
+                    .as_ref()
+                    .is_err_and(|r| r.kind == RefusalKind::NoIndex)
+                {
+                    *offer = Err(refused.clone());
+                }
+            }
+        }
+        let mut offers = offers.into_iter();
         let mut found = Vec::new();
         for (layer, local) in documents.layers.iter().zip(local) {
-            let offer = offers.next();
+            let offer = match (bound.next(), offers.next()) {
+                (Some(Ok(bound)), _) => Some(Ok((bound, Source::Bound))),
+                (Some(Err(reason)), Some(Err(other))) => Some(Err(Refusal {
+                    words: format!("{reason}; {other}"),
+                    ..other
+                })),
+                (_, offer) => offer.map(|offer| offer.map(|found| (found, Source::Referrer))),
+            };
             let problem = self.local_problem(query, layer);
             if let Some(problem) = &problem {
                 observer.warn(format!("layer {}: {problem}", layer.digest));
@@ -266,7 +321,9 @@ impl Resolver {
                 offer.map(|offer| offer.map_err(|reason| prefixed(problem.clone(), reason)));
             found.push(match (local, offer) {
                 (Some(local), _) => Ok(local),
-                (None, Some(Ok(candidate))) => self.adopt(query, layer, candidate, problem)?,
+                (None, Some(Ok((candidate, source)))) => {
+                    self.adopt(query, layer, candidate, source, problem)?
+                }
                 (None, Some(Err(reason))) => Err(reason),
                 (None, None) => Err(RefusalKind::NoIndex.because("no source was asked")),
             });
@@ -301,6 +358,7 @@ impl Resolver {
             source: Source::Local,
             repository: None,
             index: index.digest().to_string(),
+            signed_by: None,
             reason: None,
             artifact: None,
         };
@@ -340,6 +398,7 @@ impl Resolver {
         query: &Query,
         layer: &LayerDescriptor,
         candidate: Candidate,
+        source: Source,
         problem: Option<String>,
     ) -> Result<Result<ResolvedLayer, Refusal>, ImageError> {
         if self.indexes.is_condemned(candidate.identity) {
@@ -360,9 +419,10 @@ impl Resolver {
         let index = self.indexes.store(&key, &candidate.bytes)?;
         let decision = LayerDecision {
             layer: layer.digest.to_string(),
-            source: Source::Referrer,
+            source,
             repository: Some(repository),
             index: candidate.identity.to_string(),
+            signed_by: candidate.signed_by,
             reason: problem,
             artifact: Some(candidate.place),
         };
@@ -437,13 +497,14 @@ impl Resolver {
     }
 }
 
-/// Those of the referrers that carry indexes.
-fn index_artifacts(mut referrers: Vec<Descriptor>) -> Vec<Descriptor> {
-    referrers.retain(|referrer| {
-        let kind = referrer.artifact_type().as_ref();
-        kind.is_some_and(|kind| kind.as_ref() == artifact::ARTIFACT_TYPE)
-    });
-    referrers
+/// The index artifacts of an image at one place. A registry that cannot list them has none to
+/// offer; a start never fails for it.
+async fn attached(source: &ImageSource, manifest: Digest) -> Vec<Descriptor> {
+    let found = source.referrers(manifest, Some(artifact::ARTIFACT_TYPE));
+    found.await.unwrap_or_else(|error| {
+        tracing::warn!(source = source.scope(), %error, "referrers cannot be listed");
+        Vec::new()
+    })
 }
 
 /// Puts what is wrong with the local index before why there is no other.
@@ -457,23 +518,22 @@ fn prefixed(problem: Option<String>, reason: Refusal) -> Refusal {
     }
 }
 
-/// Under the strict policy, a referrer is refused before it is read.
-fn refused_by_policy(
-    query: &Query,
-    referrers: &[Descriptor],
-    layers: &[LayerDescriptor],
-) -> candidate::Offers {
-    let reason = if referrers.is_empty() {
-        candidate::no_index()
-    } else {
-        RefusalKind::Policy.because(format!(
-            "policy strict refuses the index attached in {}, which the image's digest does not \
-             bind (use a reference by tag, or set trust.repositories.\"{}\" = \"registry\")",
-            query.source.scope(),
-            query.source.scope()
-        ))
+/// Why the strict policy takes no index that nobody vouches for.
+fn refused_by_policy(query: &Query, referrers: &Attached) -> Refusal {
+    if referrers.is_empty() {
+        return candidate::no_index();
+    }
+    let scope = query.source.scope();
+    let signed = match query.keys.is_empty() {
+        true => "",
+        false => " and no configured key has signed",
     };
-    layers.iter().map(|_| Err(reason.clone())).collect()
+    RefusalKind::Policy.because(format!(
+        "policy strict refuses the index attached in {scope}, which the image's digest does not \
+         bind{signed} (use a reference by tag, or set trust.repositories.\"{scope}\" = \
+         \"registry\", or have it signed by a key of trust.keys.\"{scope}\", or bound by `brisk \
+         index push --bind`)"
+    ))
 }
 
 fn record(
@@ -481,7 +541,6 @@ fn record(
     documents: &Documents,
     layers: &[ResolvedLayer],
     merged: &Index,
-    packs: Vec<PackPlace>,
 ) -> ImageRecord {
     ImageRecord {
         reference: query.reference.clone(),
@@ -493,7 +552,6 @@ fn record(
         merged: merged.digest().to_string(),
         layers: layers.iter().map(|layer| layer.decision.clone()).collect(),
         size: documents.layers.iter().map(|layer| layer.size).sum(),
-        packs,
     }
 }
 

@@ -12,7 +12,7 @@ use index_format::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ImageError, on_file};
-use crate::pack::PackPlace;
+use crate::sign::PublicKey;
 use crate::trust::{Policy, Source};
 use brisk_cache::{LayerKey, Scope};
 
@@ -27,24 +27,37 @@ pub struct LayerDecision {
     pub repository: Option<String>,
     /// Identity of the index.
     pub index: String,
+    /// The key that has signed the index for this image, where a believed one has.
+    #[serde(default)]
+    pub signed_by: Option<String>,
     /// Why the layer is not lazy, or what was refused on the way to its index.
     pub reason: Option<String>,
     /// Where the artifact lies that the cold sections of a referrer index come from.
     pub artifact: Option<ArtifactPlace>,
 }
 
-/// A blob with cold sections in the image's repository.
+/// A blob with cold sections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactPlace {
     /// Digest of the blob.
     pub blob: String,
     /// Its size in bytes.
     pub size: u64,
+    /// Its repository, where that is not the image's.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// First byte and length of the checkpoint section's network form.
     pub checkpoints: Option<(u64, u64)>,
 }
 
 impl LayerDecision {
+    /// Whether somebody vouches for the index beyond the right to push to the repository: the
+    /// image's digest, or one of these keys.
+    pub fn is_vouched_for(&self, keys: &[PublicKey]) -> bool {
+        let is_signed = |name: &String| keys.iter().any(|key| key.id() == *name);
+        self.source == Source::Bound || self.signed_by.as_ref().is_some_and(is_signed)
+    }
+
     /// The key of the layer's index and content.
     pub fn key(&self) -> Result<LayerKey, index_format::DigestError> {
         let layer = self.layer.parse()?;
@@ -80,9 +93,6 @@ pub struct ImageRecord {
     pub layers: Vec<LayerDecision>,
     /// Compressed size of all layers in bytes.
     pub size: u64,
-    /// The packs that were attached to it.
-    #[serde(default)]
-    pub packs: Vec<PackPlace>,
 }
 
 /// Image records and small blobs below one root.

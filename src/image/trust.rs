@@ -62,6 +62,8 @@ pub enum Source {
     Built,
     /// Found in this root, where an earlier image left it.
     Local,
+    /// Named by the image manifest itself, so that the image's digest vouches for it.
+    Bound,
     /// A referrer of the image manifest in the same repository.
     Referrer,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Source::Built => "built",
             Source::Local => "local",
+            Source::Bound => "bound",
             Source::Referrer => "referrer",
         })
     }
@@ -80,7 +83,8 @@ impl fmt::Display for Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trust {
-    /// Built against the verified layer, or closed against its diff ID.
+    /// Built against the verified layer, closed against its diff ID, bound by the image's digest,
+    /// or signed by a believed key.
     Trusted,
     /// Accepted for one repository by policy, until the layer is closed.
     Unclosed,

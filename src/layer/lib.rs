@@ -28,7 +28,6 @@ mod gate;
 mod local;
 mod missing;
 mod pace;
-mod pack;
 mod passing;
 mod plan;
 mod policy;
@@ -40,7 +39,6 @@ mod request;
 mod resources;
 mod scratch;
 mod sequence;
-mod startup;
 mod stream;
 mod warmth;
 
@@ -56,16 +54,11 @@ pub use counters::Counters;
 pub use error::ReadError;
 pub use gate::{FetchGate, FetchLimits, Permit};
 pub use pace::Arrival;
-pub use pack::{
-    MAX_PACK_LEAVES, PACK_LEVEL, PackDownload, PackError, PackFault, PackFetch, PackOutcome,
-    write_pack,
-};
 pub use policy::{OnOutage, Policy};
 pub use readable::{Layer, LayerParts};
 pub use recorder::Recorder;
 pub use resources::Resources;
 pub use scratch::Scratch;
-pub use startup::StartupFetch;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! A layer that can be read.
 
-use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use index_format::{Digest, Index, LEAF_SIZE};
+use index_format::{Digest, Index};
 use tokio::sync::{Mutex, OnceCell};
 
 use brisk_blob::Blob;
@@ -11,7 +11,6 @@ use brisk_cache::LayerFile;
 use super::checkpoints::Checkpoints;
 use super::closing::ClosingState;
 use super::flight::Flights;
-use super::pack::Expected;
 use super::sequence::Sequence;
 use super::stream::Passages;
 use super::warmth::Warmth;
@@ -66,7 +65,6 @@ pub struct Layer {
     sequence: Sequence,
     warmth: Warmth,
     passages: Mutex<Passages>,
-    expected: std::sync::Mutex<Option<Arc<Expected>>>,
 }
 
 impl Layer {
@@ -110,7 +108,6 @@ impl Layer {
             sequence: Sequence::default(),
             warmth: Warmth::default(),
             passages: Mutex::default(),
-            expected: std::sync::Mutex::default(),
         }))
     }
 
@@ -122,11 +119,6 @@ impl Layer {
     /// The layer's index.
     pub fn index(&self) -> &Index {
         &self.index
-    }
-
-    /// Leaves of its stream.
-    pub fn leaf_count(&self) -> u64 {
-        self.index.stream_size().div_ceil(LEAF_SIZE)
     }
 
     /// The local copy.
@@ -189,11 +181,6 @@ impl Layer {
 
     pub(super) fn expected_diff_id(&self) -> Digest {
         self.diff_id
-    }
-
-    /// What a pack is about to bring.
-    pub(super) fn expected_slot(&self) -> MutexGuard<'_, Option<Arc<Expected>>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This layer, for a task.

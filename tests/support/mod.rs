@@ -12,6 +12,7 @@ pub mod images;
 pub mod lab;
 pub mod link;
 pub mod node;
+pub mod platforms;
 pub mod readers;
 pub mod registry;
 pub mod small;

@@ -6,6 +6,8 @@ use std::process::Command;
 use std::str::FromStr;
 
 use brisk_image::artifact;
+use brisk_image::sign::statement::{self, SIGNATURES_ANNOTATION};
+use brisk_image::sign::{Signature, Statement};
 use brisk_registry::{Client, ClientConfig, Reference};
 use bytes::Bytes;
 use index_format::{
@@ -135,6 +137,53 @@ impl SmallImage {
         let layer = (self.layer_digest(), identity, wire);
         let artifact = artifact::encode(subject, &[layer], &[]).unwrap();
         push_artifact(reference, vec![artifact.blob], artifact.manifest)
+    }
+
+    /// Attaches an index with these signatures.
+    pub fn attach_signed(&self, reference: &str, index: &[u8], signatures: &[Signature]) -> Digest {
+        let artifact = self.artifact(index);
+        let signatures = statement::to_annotation(signatures).unwrap();
+        let artifact = artifact.annotated(SIGNATURES_ANNOTATION, &signatures);
+        let artifact = artifact.unwrap();
+        push_artifact(reference, vec![artifact.blob], artifact.manifest)
+    }
+
+    /// Pushes another image of the same layer, whose manifest names this index; gives its
+    /// manifest's digest.
+    pub fn push_bound(&self, reference: &str, index: &[u8]) -> Digest {
+        let artifact = self.artifact(index);
+        let manifest =
+            artifact::annotate(&self.manifest, artifact::TABLE_ANNOTATION, &artifact.table);
+        let manifest = Bytes::from(manifest.unwrap());
+        let reference = Reference::from_str(reference).unwrap();
+        let repository = reference.repository();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let client = Client::new(ClientConfig::default());
+            let blob = Bytes::from(artifact.blob);
+            client.upload_blob(repository, blob).await.unwrap();
+            let target = reference.target();
+            let put = client.put_manifest(repository, &target, MANIFEST_TYPE, manifest);
+            put.await.unwrap().0
+        })
+    }
+
+    /// What a signature of an index of this image's layer says.
+    pub fn statement(&self, index: &[u8]) -> Statement {
+        Statement {
+            image: self.manifest_digest(),
+            layer: self.layer_digest(),
+            diff_id: self.layer_digest(),
+            index: index_format::Index::open(index.to_vec()).unwrap().digest(),
+        }
+    }
+
+    fn artifact(&self, index: &[u8]) -> artifact::Artifact {
+        let identity = index_format::Index::open(index.to_vec()).unwrap().digest();
+        let wire = wire::encode(index).unwrap();
+        let size = self.manifest.len() as u64;
+        let subject = (self.manifest_digest(), size, MANIFEST_TYPE);
+        artifact::encode(subject, &[(self.layer_digest(), identity, wire)], &[]).unwrap()
     }
 
     /// Attaches an artifact without a table of ranges.

@@ -1,26 +1,25 @@
-//! `brisk index build` and `brisk index push`.
+//! `brisk index build`.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::error::{CliError, because, wrong_config};
 use crate::cli::global::GlobalOptions;
-use crate::cli::image_request::ImageOptions;
+use crate::cli::image_request::{ImageOptions, image_error, query};
 use crate::cli::output::{line, say};
+use crate::cli::progress::progress_bar;
 use crate::cli::service::absolute;
 use crate::daemon::config::{ByteSize, Config};
-use crate::daemon::query::Queries;
+use brisk_image::Query;
 use brisk_image::arrival::{Arrivals, OnBytes};
 use brisk_image::error::LAYER_SIZE_HINT;
 use brisk_image::index_store::IndexStore;
-use brisk_image::publish::{IndexedLayer, Publisher};
+use brisk_image::publish::{Indexed, IndexedLayer, Publisher};
 use brisk_image::store::ImageStore;
-use brisk_image::{ImageError, Query};
 use brisk_indexer::{self, BuiltIndex, Discard, IndexOptions, LayerIndexer};
 
 /// Bytes of a layer file read at a time.
@@ -42,19 +41,6 @@ pub struct BuildArguments {
     what: String,
 }
 
-/// What `index push` takes.
-#[derive(Args, Clone, Debug)]
-pub struct PushArguments {
-    /// Uncompressed bytes between two places where decoding can start, e.g. 1MiB
-    #[arg(long, value_name = "SIZE")]
-    chunk_size: Option<ByteSize>,
-    #[command(flatten)]
-    image: ImageOptions,
-    /// The image
-    #[arg(value_name = "REF")]
-    reference: String,
-}
-
 /// Builds indexes.
 pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), CliError> {
     let options = options(global, arguments.chunk_size)?;
@@ -72,7 +58,7 @@ pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), C
         .hint("the indexes of an image are kept below the root"));
     }
     let query = query(global, &arguments.image, &arguments.what)?;
-    let layers = with_image(global, &query, options, false)?;
+    let layers = with_image(global, &query, options)?;
     for layer in &layers {
         line(format_args!(
             "{} {}",
@@ -83,56 +69,46 @@ pub fn build(global: &GlobalOptions, arguments: &BuildArguments) -> Result<(), C
     Ok(())
 }
 
-/// Builds indexes and attaches them.
-pub fn push(global: &GlobalOptions, arguments: &PushArguments) -> Result<(), CliError> {
-    let query = query(global, &arguments.image, &arguments.reference)?;
-    let options = options(global, arguments.chunk_size)?;
-    with_image(global, &query, options, true).map(drop)
-}
-
-/// Builds the indexes of an image, and pushes them where asked to.
+/// Builds what is missing of the indexes of an image's layers.
 fn with_image(
     global: &GlobalOptions,
     query: &Query,
     options: IndexOptions,
-    push: bool,
 ) -> Result<Vec<IndexedLayer>, CliError> {
+    let publisher = publisher(global)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(because)?;
+    runtime.block_on(async {
+        let indexed = build_platform(&publisher, query, options, false).await?;
+        Ok(indexed.layers)
+    })
+}
+
+/// What builds and publishes indexes on this root.
+pub fn publisher(global: &GlobalOptions) -> Result<Publisher, CliError> {
     let root = absolute(&global.root)?;
-    let publisher = Publisher {
+    Ok(Publisher {
         images: ImageStore::new(&root),
         indexes: IndexStore::new(&root),
         arrivals: Arrivals::default(),
-    };
-    let runtime = tokio::runtime::Runtime::new().map_err(because)?;
-    runtime.block_on(async {
-        let bar = progress_bar();
-        let counted = bar.clone();
-        let on_bytes: OnBytes = Arc::new(move |bytes| counted.inc(bytes));
-        let built = publisher.build(query, options, on_bytes).await;
-        bar.finish_and_clear();
-        let (documents, layers) = built.map_err(image_error)?;
-        layers.iter().for_each(|layer| say_oddities(layer, push));
-        if push {
-            let published = publisher
-                .push(query, &documents, &layers)
-                .await
-                .map_err(image_error)?;
-            let state = if published.was_there {
-                "already attached"
-            } else {
-                "attached"
-            };
-            let skipped = match published.skipped {
-                0 => String::new(),
-                count => format!("; {count} without an index"),
-            };
-            line(format_args!(
-                "{state} {} to {}: {} layers, {} bytes{skipped}",
-                published.artifact, query.reference, published.layers, published.size
-            ))?;
-        }
-        Ok(layers)
     })
+}
+
+/// Builds what is missing of the indexes of one platform, to be pushed or not, with progress and
+/// warnings on stderr.
+pub async fn build_platform(
+    publisher: &Publisher,
+    query: &Query,
+    options: IndexOptions,
+    push: bool,
+) -> Result<Indexed, CliError> {
+    let bar = progress_bar("indexing");
+    let counted = bar.clone();
+    let on_bytes: OnBytes = Arc::new(move |bytes| counted.inc(bytes));
+    let built = publisher.build(query, options, on_bytes).await;
+    bar.finish_and_clear();
+    let (documents, layers) = built.map_err(image_error)?;
+    layers.iter().for_each(|layer| say_oddities(layer, push));
+    Ok(Indexed { documents, layers })
 }
 
 fn say_oddities(layer: &IndexedLayer, push: bool) {
@@ -252,27 +228,4 @@ pub fn options(
         chunk_size,
         ..config.limits.index_options()
     })
-}
-
-fn query(global: &GlobalOptions, image: &ImageOptions, what: &str) -> Result<Query, CliError> {
-    let config = Config::load(global.config.as_deref()).map_err(wrong_config)?;
-    let request = image.request(global, what)?;
-    Ok(Queries::new(config).query(&request, true)?)
-}
-
-fn image_error(error: ImageError) -> CliError {
-    CliError {
-        hint: error.hint(),
-        ..because(error)
-    }
-}
-
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("indexing {bytes} {bytes_per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::no_length().with_style(style);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar
 }

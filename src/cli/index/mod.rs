@@ -3,6 +3,7 @@
 mod build;
 mod layer;
 mod passage;
+mod push;
 mod read;
 
 use clap::Subcommand;
@@ -15,8 +16,8 @@ use crate::cli::global::GlobalOptions;
 pub enum IndexCommand {
     /// Build the index of a layer file, or of every layer of an image
     Build(build::BuildArguments),
-    /// Build the indexes of an image and attach them to it in its repository
-    Push(build::PushArguments),
+    /// Build the indexes of an image, of every platform, and attach them to it
+    Push(push::PushArguments),
     /// Tell what an index file says of itself
     Inspect(read::InspectArguments),
     /// Check an index file, and with its layer also that it tells the truth
@@ -31,7 +32,7 @@ pub enum IndexCommand {
 pub fn run(global: &GlobalOptions, command: &IndexCommand) -> Result<(), CliError> {
     match command {
         IndexCommand::Build(arguments) => build::build(global, arguments),
-        IndexCommand::Push(arguments) => build::push(global, arguments),
+        IndexCommand::Push(arguments) => push::push(global, arguments),
         IndexCommand::Inspect(arguments) => read::inspect(arguments),
         IndexCommand::Verify(arguments) => read::verify(global, arguments),
         IndexCommand::Ls(arguments) => read::list(arguments),

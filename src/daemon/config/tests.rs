@@ -10,6 +10,7 @@ fn every_key_is_optional_and_has_its_default() {
     );
     assert_eq!(config.fetch.limits(), FetchLimits::default());
     assert_eq!(config.cache.budget, None);
+    assert!(!config.publish.auto);
     assert_eq!(config.service.orphan_timeout, OrphanTimeout::Off);
 }
 
@@ -33,6 +34,10 @@ fn every_key_is_read() {
         "registry.test:5000/a/b" = "registry"
         [service]
         orphan_timeout = "10m"
+        [publish]
+        auto = true
+        repository = "registry.test:5000/indexes"
+        delay = "5s"
         [limits]
         layer_size = "2GiB"
         "#,
@@ -48,6 +53,8 @@ fn every_key_is_read() {
     };
     assert_eq!(config.fetch.limits(), limits);
     assert_eq!(config.registry.https, ["localhost:5443"]);
+    assert!(config.publish.auto && config.publish.key.is_none());
+    assert_eq!(config.publish.delay, Duration::from_secs(5));
     let after = OrphanTimeout::After(Duration::from_secs(600));
     assert_eq!(config.service.orphan_timeout, after);
     assert_eq!(
@@ -97,20 +104,30 @@ fn every_key_is_documented() {
                 https,
                 ca_files,
             },
-        trust: TrustConfig { repositories },
+        trust: TrustConfig { repositories, keys },
+        publish:
+            PublishConfig {
+                auto: _,
+                repository,
+                key,
+                delay: _,
+            },
         service: ServiceConfig { orphan_timeout: _ },
         limits: LimitsConfig { layer_size },
         metrics: MetricsConfig { address },
     } = config;
     assert!(budget.is_some() && layer_size.is_some() && address.is_some());
     assert!(!plain_http.is_empty() && !https.is_empty() && !ca_files.is_empty());
-    assert!(!repositories.is_empty());
+    assert!(!repositories.is_empty() && !keys.is_empty());
+    assert!(repository.is_some() && key.is_some());
     let given = [
         "background = ",
         "on_outage = ",
         "connections = ",
         "in_flight = ",
         "orphan_timeout = ",
+        "auto = ",
+        "delay = ",
     ];
     for key in given {
         assert!(SAMPLE.lines().any(|line| line.starts_with(key)), "{key}");
@@ -163,6 +180,13 @@ fn a_mistake_is_named_with_its_line_and_key() {
             "trust.repositories.\"a.b/c\"",
             "strict",
         ),
+        (
+            "[publish]\nrepository = \"indexes\"",
+            2,
+            "publish.repository",
+            "in full",
+        ),
+        ("[publish]\ndelay = \"soon\"", 2, "publish.delay", "30s"),
         ("[nonsense]\n", 1, "nonsense", "expected one of"),
         ("[cache\n", 1, "", ""),
         (

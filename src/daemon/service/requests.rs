@@ -9,16 +9,14 @@ use crate::daemon::catalog::Catalog;
 use crate::daemon::control::{
     Background, Failure, ImageRequest, Inspection, MountedImage, Outcome, Program, Request,
 };
-use crate::daemon::early::{self, EarlyPack};
 use crate::daemon::holders::is_container_name;
-use crate::daemon::layers::{LayerBook, OpenLayers};
+use crate::daemon::layers::LayerBook;
 use crate::daemon::mounted::ImageMount;
 use crate::daemon::mounts::{Place, Wanted};
 use crate::daemon::query::{failure, image_failure};
 use crate::daemon::service::Service;
 use crate::daemon::startups::StartKey;
-use brisk_image::{Observer, Query, ResolvedImage, pack};
-use brisk_layer::PackDownload;
+use brisk_image::{Observer, ResolvedImage};
 
 /// How long `umount` waits until everything of the mount is cleared away.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
@@ -88,9 +86,6 @@ impl Service {
                 let startup = key.and_then(|key| self.startups.describe(reference, key));
                 Ok(Outcome::Startup { startup })
             }
-            Request::PushPack { image, program } => {
-                self.push_pack(&image, &program, &observer).await
-            }
             Request::Pull { image } => self.pull(&image, &observer).await,
             Request::Images => Ok(Outcome::Images {
                 images: self.catalog.rows(),
@@ -138,26 +133,16 @@ impl Service {
                 hint: None,
             });
         }
-        let query = self.queries.query(&request, false)?;
-        let early = EarlyPack::new(observer, query.clone(), &program, &self.cache);
-        let listening: Arc<dyn Observer> = early.clone();
-        let image = self.resolve(&request, false, &listening).await?;
+        let image = self.resolve(&request, false, observer).await?;
         let background = self.background(&request);
         let (mounts, startups) = (self.mounts.clone(), self.startups.clone());
         off_the_reactor(move || {
             let key = start_key(&image, &program)?;
-            let on_layers = |open: &OpenLayers| {
-                if let Some(key) = key {
-                    let attached = || attached_pack(&query, &image, key);
-                    startups.prefetch(key, open, early.take(), attached);
-                }
-            };
             let wanted = Wanted {
                 image: &image,
                 request: &request,
                 background,
                 alone: program.alone,
-                on_layers: &on_layers,
             };
             let acquired = mounts.acquire(&wanted, &container)?;
             if let (Some(open), Some(key)) = (&acquired.new, key) {
@@ -184,7 +169,6 @@ impl Service {
                 request: &request,
                 background,
                 alone: true,
-                on_layers: &|_| {},
             };
             let directory = mounts.mount_at(&wanted, &place)?;
             Ok(mounted(&image, directory))
@@ -192,18 +176,21 @@ impl Service {
         .await?
     }
 
-    pub(super) async fn resolve(
+    async fn resolve(
         &self,
         request: &ImageRequest,
         refresh: bool,
         observer: &Arc<dyn Observer>,
     ) -> Result<ResolvedImage, Failure> {
+        for note in self.publishing.take_notes() {
+            observer.warn(note);
+        }
         let query = self.queries.query(request, refresh)?;
         let _single = self.catalog.resolving(&query.reference).await;
-        self.resolver
-            .resolve(&query, observer)
-            .await
-            .map_err(|e| image_failure(&e))
+        let resolved = self.resolver.resolve(&query, observer).await;
+        let image = resolved.map_err(|e| image_failure(&e))?;
+        self.publishing.consider(&query, &image);
+        Ok(image)
     }
 
     async fn inspect(
@@ -278,22 +265,10 @@ impl Service {
 }
 
 /// The start of a program of an image; none where neither names one.
-pub(super) fn start_key(
-    image: &ResolvedImage,
-    program: &Program,
-) -> Result<Option<StartKey>, Failure> {
+fn start_key(image: &ResolvedImage, program: &Program) -> Result<Option<StartKey>, Failure> {
     let manifest = image.record.manifest.parse();
     let manifest = manifest.map_err(|e: index_format::DigestError| failure(&e, None))?;
     Ok(StartKey::new(manifest, &image.config, program))
-}
-
-/// The pack that an image is known to have, which is asked for its table first.
-fn attached_pack(query: &Query, image: &ResolvedImage, key: StartKey) -> Option<PackDownload> {
-    let place = pack::choose(&image.record.packs, key.command)?;
-    early::download(query, place, false)
-        .inspect_err(|error| tracing::warn!(%error, "a pack cannot be read"))
-        .ok()
-        .flatten()
 }
 
 fn mounted(image: &ResolvedImage, directory: PathBuf) -> Outcome {

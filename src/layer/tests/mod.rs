@@ -6,7 +6,6 @@ mod content;
 mod damage;
 mod faults;
 mod neighbours;
-mod pack;
 mod passing;
 mod reads;
 mod recorder;

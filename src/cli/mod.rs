@@ -27,6 +27,7 @@ pub mod service;
 pub mod several;
 pub mod stop;
 pub mod table;
+pub mod timeline;
 pub mod wait;
 
 use std::io::IsTerminal;

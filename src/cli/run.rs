@@ -2,9 +2,10 @@
 
 use super::error::CliError;
 use super::global::GlobalOptions;
+use super::timeline::{Format, Timeline};
 use crate::daemon::config::parse_duration;
 use crate::daemon::control::Background;
-use brisk_container::attach::attach;
+use brisk_container::attach::{OnFirstOutput, attach};
 use brisk_container::launch::{MonitorCommand, launch};
 use brisk_container::options::{Limits, Network, RunOptions};
 use brisk_container::spec::environment::{MAX_ENV_FILE_BYTES, parse_file, parse_variable};
@@ -16,6 +17,7 @@ use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Options of `brisk run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +42,19 @@ pub struct RunArguments {
     /// What to fetch while nothing is asked for [default: full]
     #[arg(long, value_enum)]
     pub background: Option<Background>,
+
+    /// Say on stderr, at the end, when the parts of the start were done and what was fetched
+    /// until the first output
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        conflicts_with = "detach"
+    )]
+    pub timeline: Option<Format>,
 
     /// Set a variable; KEY alone takes its value from the environment
     #[arg(short, long, value_name = "KEY[=VALUE]")]
@@ -180,7 +195,9 @@ pub fn run(global: &GlobalOptions, arguments: RunArguments) -> Result<u8, CliErr
 /// # Errors
 /// As [`run`].
 pub fn start(global: &GlobalOptions, arguments: RunArguments, alone: bool) -> Result<u8, CliError> {
+    let began = Instant::now();
     let (detach, background) = (arguments.detach, arguments.background);
+    let format = arguments.timeline;
     let options = options(arguments).map_err(CliError::of_program)?;
     let mut monitor_arguments = global.to_arguments();
     monitor_arguments.push("monitor".into());
@@ -201,7 +218,15 @@ pub fn start(global: &GlobalOptions, arguments: RunArguments, alone: bool) -> Re
         let _ = writeln!(std::io::stdout(), "{}", launched.id);
         return Ok(0);
     }
-    attach(launched, terminal).map_err(CliError::of_program)
+    let timeline = format.map(|format| Timeline::started(global, format, began, &launched.id));
+    let on_first_output = timeline
+        .clone()
+        .map(|timeline| -> OnFirstOutput { Box::new(move || timeline.first_output()) });
+    let code = attach(launched, terminal, on_first_output).map_err(CliError::of_program)?;
+    if let Some(timeline) = timeline {
+        timeline.print();
+    }
+    Ok(code)
 }
 
 /// Checks what was asked for and brings it into the monitor's form.

@@ -18,8 +18,15 @@ use std::thread::JoinHandle;
 /// Bytes copied at a time: a pipe holds as many.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// Called once, when the program has written something, before that is passed on.
+pub type OnFirstOutput = Box<dyn FnOnce() + Send>;
+
 /// Stays with a container until it has ended; gives its exit code.
-pub fn attach(launched: Launched, terminal: bool) -> Result<u8, ContainerError> {
+pub fn attach(
+    launched: Launched,
+    terminal: bool,
+    on_first_output: Option<OnFirstOutput>,
+) -> Result<u8, ContainerError> {
     let Launched {
         mut connection,
         streams,
@@ -32,6 +39,7 @@ pub fn attach(launched: Launched, terminal: bool) -> Result<u8, ContainerError> 
         None
     };
     let sender = Arc::new(Mutex::new(connection.sender()?));
+    let first = Arc::new(Mutex::new(on_first_output));
     let mut copies = Vec::new();
     for (stream, source) in [
         (Stream::Stdout, streams.stdout),
@@ -39,7 +47,14 @@ pub fn attach(launched: Launched, terminal: bool) -> Result<u8, ContainerError> 
     ] {
         if let Some(source) = source {
             let sender = Arc::clone(&sender);
-            copies.push(OutputCopy::start(stream, source, move || {
+            let first = Arc::clone(&first);
+            let wrote = move || {
+                let call = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(call) = call {
+                    call();
+                }
+            };
+            copies.push(OutputCopy::start(stream, source, wrote, move || {
                 tell(&sender, &Command::OutputClosed(stream));
             })?);
         }
@@ -120,16 +135,17 @@ pub struct OutputCopy {
 }
 
 impl OutputCopy {
-    /// Copies `source` until its end. `closed` is called when nobody reads our own output
+    /// Copies `source` until its end. `wrote` is called at its first bytes. `closed` is called when nobody reads our own output
     /// any more; the rest is thrown away then.
     pub fn start(
         stream: Stream,
         source: OwnedFd,
+        wrote: impl FnOnce() + Send + 'static,
         closed: impl FnOnce() + Send + 'static,
     ) -> Result<OutputCopy, ContainerError> {
         let (finished, finish) =
             pipe_with(PipeFlags::CLOEXEC).map_err(ContainerError::kernel("create a pipe"))?;
-        let copy = move || copy_output(stream, &source, &finished, closed);
+        let copy = move || copy_output(stream, &source, &finished, wrote, closed);
         let thread = spawn("output", copy)?;
         Ok(OutputCopy { thread, finish })
     }
@@ -157,8 +173,14 @@ fn spawn<T: Send + 'static>(
 
 /// Copies until the end of `source`, or, once `finished` is closed, until it is empty:
 /// background processes of a program that has ended may hold it open for ever.
-fn copy_output(stream: Stream, source: &OwnedFd, finished: &OwnedFd, closed: impl FnOnce()) {
-    let mut closed = Some(closed);
+fn copy_output(
+    stream: Stream,
+    source: &OwnedFd,
+    finished: &OwnedFd,
+    wrote: impl FnOnce(),
+    closed: impl FnOnce(),
+) {
+    let (mut wrote, mut closed) = (Some(wrote), Some(closed));
     let mut buffer = vec![0u8; BUFFER_BYTES];
     loop {
         let mut fds = [
@@ -178,6 +200,9 @@ fn copy_output(stream: Stream, source: &OwnedFd, finished: &OwnedFd, closed: imp
             Ok(0) | Err(_) => return,
             Ok(count) => count,
         };
+        if let Some(wrote) = wrote.take() {
+            wrote();
+        }
         if closed.is_some()
             && write_all(own_output(stream), &buffer[..count]).is_err()
             && let Some(closed) = closed.take()

@@ -91,8 +91,8 @@ pub fn execute(
         )?;
         let child = files.started()?;
         let copies = [
-            OutputCopy::start(Stream::Stdout, stdout_source, || {})?,
-            OutputCopy::start(Stream::Stderr, stderr_source, || {})?,
+            OutputCopy::start(Stream::Stdout, stdout_source, || {}, || {})?,
+            OutputCopy::start(Stream::Stderr, stderr_source, || {}, || {})?,
         ];
         if let Some(input) = input {
             attach::copy_input(input, || {});
@@ -127,7 +127,7 @@ fn with_terminal(
         rustix::io::fcntl_dupfd_cloexec(fd, 3)
             .map_err(ContainerError::kernel("duplicate the terminal"))
     };
-    let output = OutputCopy::start(Stream::Stdout, duplicate(&master)?, || {})?;
+    let output = OutputCopy::start(Stream::Stdout, duplicate(&master)?, || {}, || {})?;
     if interactive {
         let end = duplicate(&master)?;
         attach::copy_input(duplicate(&master)?, move || {

@@ -121,6 +121,11 @@ pub enum Request {
         /// Forget images that no mount uses as well.
         all: bool,
     },
+    /// What a container's start has cost so far.
+    Timeline {
+        /// The container.
+        container: String,
+    },
     /// Mounts, counters, budget.
     Status,
     /// Ends the service; mounts stay with the keeper unless `unmount`.
@@ -141,6 +146,7 @@ impl Request {
             | Request::Pull { .. }
             | Request::Images
             | Request::Prune { .. }
+            | Request::Timeline { .. }
             | Request::Status => true,
             Request::Acquire { .. }
             | Request::Mount { .. }
@@ -215,6 +221,8 @@ pub enum Outcome {
         /// References forgotten.
         images: Vec<String>,
     },
+    /// What a start has cost.
+    Timeline(Box<StartTimeline>),
     /// The service's state.
     Status(Box<Status>),
 }
@@ -398,6 +406,42 @@ pub struct Counters {
     pub requests: u64,
     /// Chunks or layers whose bytes did not match their digest.
     pub verification_failures: u64,
+}
+
+/// What the service knows of one start: times in microseconds, compressed bytes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StartTimeline {
+    /// Until manifest, config and the list of indexes were known; 0 where the root knew them.
+    pub resolve_us: u64,
+    /// From then until every layer had its index and they were merged.
+    pub index_us: u64,
+    /// From then until the tree was mounted.
+    pub mount_us: u64,
+    /// What was fetched, by cause, the most urgent first.
+    pub causes: Vec<CauseTimeline>,
+    /// Bytes fetched for the start-up set or on speculation that nobody has read of so far.
+    pub wasted_bytes: u64,
+    /// Reads that had to wait for content.
+    pub missing_reads: u64,
+    /// Time during which at least one of them waited.
+    pub stalled_us: u64,
+    /// Their fetches' time until their turn came, added up over those side by side.
+    pub queue_us: u64,
+    /// Their fetches' time until the bytes had arrived.
+    pub network_us: u64,
+    /// Their fetches' time until the bytes were decoded, verified and stored.
+    pub decode_us: u64,
+}
+
+/// What was fetched for one cause.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CauseTimeline {
+    /// Its name.
+    pub cause: String,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// Requests for them.
+    pub requests: u64,
 }
 
 /// A failed request.

@@ -19,3 +19,4 @@ pub mod service;
 pub mod settings;
 pub mod snapshots;
 pub mod startups;
+pub mod timeline;

@@ -16,6 +16,7 @@ use crate::daemon::mounted::ImageMount;
 use crate::daemon::query::failure;
 use brisk_image::ResolvedImage;
 use brisk_image::index_store::IndexStore;
+use brisk_layer::ImageContent;
 use brisk_mount::{Commands, HeldMount, KeeperLink, MountError, MountId, MountRecord, Serving};
 
 /// A served mount with what it reads from.
@@ -274,6 +275,15 @@ impl MountBook {
             self.holders.let_go(&id, container);
             self.end_if_unheld(&id);
         }
+    }
+
+    /// What the tree that a container holds is read through.
+    pub fn content(&self, container: &str) -> Option<Arc<ImageContent>> {
+        let mounts = self.lock();
+        let mut held = mounts
+            .iter()
+            .filter(|(id, _)| self.holders.of(id).iter().any(|c| c == container));
+        held.next().map(|(_, active)| active.layers.content.clone())
     }
 
     fn end_if_unheld(&self, id: &MountId) {

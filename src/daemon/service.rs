@@ -17,6 +17,7 @@ use crate::daemon::mounts::MountBook;
 use crate::daemon::promotion::Promotion;
 use crate::daemon::query::Queries;
 use crate::daemon::startups::Startups;
+use crate::daemon::timeline::Timelines;
 use brisk_cache::{Budget, Cache, CacheError};
 use brisk_image::Resolver;
 use brisk_image::index_store::IndexStore;
@@ -48,6 +49,7 @@ pub struct Service {
     layers: Arc<LayerBook>,
     mounts: Arc<MountBook>,
     startups: Arc<Startups>,
+    timelines: Timelines,
     resources: Arc<Resources>,
     calls: Arc<CallStatistics>,
     clients: AtomicU64,
@@ -128,6 +130,7 @@ impl Service {
             layers,
             mounts,
             startups,
+            timelines: Timelines::default(),
             resources,
             calls: Arc::default(),
             clients: AtomicU64::new(0),

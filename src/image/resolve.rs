@@ -37,6 +37,8 @@ pub struct Resolver {
 pub trait Observer: Send + Sync {
     /// Something that the user should know.
     fn warn(&self, message: String);
+    /// Manifest, config and the list of indexes are known.
+    fn described(&self) {}
     /// A layer of `bytes` is pulled whole.
     fn pulling(&self, bytes: u64);
     /// Some of its bytes have arrived.
@@ -114,6 +116,7 @@ impl Resolver {
             return Ok(known);
         }
         let (documents, referrers) = self.documents(query).await?;
+        observer.described();
         let layers = self
             .layers(query, &documents, &referrers, true, observer)
             .await?;

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::fetch::Start;
 use super::flight::{Flight, Landing, Outcome};
-use super::{Account, Cause, Closing, Layer, Purpose, Resources};
+use super::{Account, Cause, Closing, Layer, Purpose, ReadError, Resources};
 
 /// Runs fetched or decoded at a time: some arriving, some being decoded, the next one asked for.
 const MAX_RUNS: usize = 8;
@@ -112,7 +112,14 @@ impl Drop for BackgroundFetch {
 struct Report {
     layer: usize,
     chunks: Vec<u32>,
-    outcome: Outcome,
+    ended: Ended,
+}
+
+/// How it ended.
+enum Ended {
+    Decoded { no_room: bool, is_right: bool },
+    Failed(ReadError),
+    GivenUp,
 }
 
 struct Fetcher {
@@ -383,10 +390,19 @@ impl Fetcher {
         let fly = layer.clone().fly(flight, self.purpose.clone(), Some(start));
         self.running.spawn(async move {
             let (outcome, ()) = futures_util::future::join(Landing::outcome(landing), fly).await;
+            // Without the bytes: they are in the cache, and others wait for the memory.
+            let ended = match outcome {
+                Outcome::Decoded(run) => Ended::Decoded {
+                    no_room: run.no_room,
+                    is_right: run.wrong().next().is_none(),
+                },
+                Outcome::Failed(_, error) => Ended::Failed(error),
+                Outcome::GivenUp => Ended::GivenUp,
+            };
             Report {
                 layer: number,
                 chunks,
-                outcome,
+                ended,
             }
         });
     }
@@ -404,10 +420,10 @@ impl Fetcher {
     }
 
     fn settle(&mut self, report: Report) {
-        match report.outcome {
-            Outcome::Decoded(run) => {
-                self.no_room |= run.no_room;
-                if run.wrong().next().is_none() {
+        match report.ended {
+            Ended::Decoded { no_room, is_right } => {
+                self.no_room |= no_room;
+                if is_right {
                     self.pause = FIRST_PAUSE;
                     self.progress = true;
                     return;
@@ -416,17 +432,17 @@ impl Fetcher {
                 self.corrupt.extend(corrupt);
             }
             // The next pass decodes the layer from its start.
-            Outcome::Failed(_, error) if error.asks_for_streaming() => self.progress = true,
-            Outcome::Failed(_, error) if error.is_unavailable() => {
+            Ended::Failed(error) if error.asks_for_streaming() => self.progress = true,
+            Ended::Failed(error) if error.is_unavailable() => {
                 self.failed = true;
                 tracing::debug!(%error, pause = ?self.pause, "background pauses");
             }
-            Outcome::Failed(_, error) => {
+            Ended::Failed(error) => {
                 tracing::warn!(%error, "background gives up on some chunks");
                 let failed = report.chunks.into_iter().map(|chunk| (report.layer, chunk));
                 self.corrupt.extend(failed);
             }
-            Outcome::GivenUp => {}
+            Ended::GivenUp => {}
         }
     }
 

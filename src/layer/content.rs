@@ -46,6 +46,10 @@ impl ImageContent {
         &self.account
     }
 
+    pub(super) fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
     /// The image's layers.
     pub fn layers(&self) -> &[Arc<Layer>] {
         &self.layers
@@ -89,7 +93,7 @@ impl ImageContent {
         Ok(true)
     }
 
-    async fn read_missing(&self, pieces: &[Piece]) -> Result<Vec<u8>, ReadError> {
+    pub(super) async fn read_missing(&self, pieces: &[Piece]) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
         for piece in pieces {
             match *piece {

@@ -1,8 +1,29 @@
 //! What the layers of a service have done: plain numbers for its metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Cause;
+
+/// What a fetch that readers wait for is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its turn to send a request.
+    Queue,
+    /// Its bytes.
+    Network,
+    /// A processor: decoding, verifying and storing.
+    Decode,
+}
+
+/// Since when some read waits, and for how long some read has waited before.
+#[derive(Debug, Default)]
+struct Stall {
+    reads: u64,
+    since: Option<Instant>,
+    before: Duration,
+}
 
 /// Counters since the service started; `demand_reads_waiting` is a gauge.
 #[derive(Debug, Default)]
@@ -16,6 +37,9 @@ pub struct Counters {
     decoded_chunks: AtomicU64,
     verification_failures: AtomicU64,
     failed_reads: AtomicU64,
+    /// Microseconds of demand fetches, by phase.
+    demand_time: [AtomicU64; 3],
+    stall: Mutex<Stall>,
 }
 
 impl Counters {
@@ -64,6 +88,25 @@ impl Counters {
         self.failed_reads.load(Ordering::Relaxed)
     }
 
+    /// Time that demand fetches have spent in a phase, added up over those side by side.
+    pub fn demand_time(&self, phase: Phase) -> Duration {
+        Duration::from_micros(self.demand_time[phase as usize].load(Ordering::Relaxed))
+    }
+
+    /// Time during which at least one read waited.
+    pub fn stalled(&self) -> Duration {
+        let stall = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = stall.since.map_or(Duration::ZERO, |since| since.elapsed());
+        stall.before + since
+    }
+
+    pub(super) fn count_time(&self, cause: Cause, phase: Phase, time: Duration) {
+        if cause == Cause::Demand {
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            self.demand_time[phase as usize].fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn count_local_read(&self) {
         self.local_reads.fetch_add(1, Ordering::Relaxed);
     }
@@ -97,6 +140,10 @@ impl Counters {
     pub(super) fn wait(&self) -> WaitingRead<'_> {
         self.missing_reads.fetch_add(1, Ordering::Relaxed);
         self.demand_reads_waiting.fetch_add(1, Ordering::Relaxed);
+        let mut stall = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+        stall.reads += 1;
+        stall.since.get_or_insert_with(Instant::now);
+        drop(stall);
         WaitingRead { counters: self }
     }
 }
@@ -107,8 +154,19 @@ pub(super) struct WaitingRead<'a> {
 
 impl Drop for WaitingRead<'_> {
     fn drop(&mut self) {
-        self.counters
+        let counters = self.counters;
+        counters
             .demand_reads_waiting
             .fetch_sub(1, Ordering::Relaxed);
+        let mut stall = counters
+            .stall
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stall.reads -= 1;
+        if stall.reads == 0
+            && let Some(since) = stall.since.take()
+        {
+            stall.before += since.elapsed();
+        }
     }
 }

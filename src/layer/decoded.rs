@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::memory::Taken;
+use super::plan;
 use super::scratch::{self, Part};
 
 /// Whether a leaf within a run matches its digest.
@@ -25,6 +27,8 @@ pub(super) struct Decoded {
     verdicts: BTreeMap<u64, Verdict>,
     /// A leaf found no room in the cache.
     pub(super) no_room: bool,
+    /// The memory that it takes.
+    pub(super) memory: Option<Taken>,
 }
 
 impl Decoded {
@@ -47,6 +51,21 @@ impl Decoded {
             .iter()
             .filter(|(_, verdict)| **verdict == Verdict::Wrong);
         wrong.map(|(leaf, _)| *leaf)
+    }
+
+    /// A copy of what it knows of some leaves: the chunks are long, and a reader who waits for
+    /// others as well must not hold them.
+    pub(super) fn excerpt(&self, leaves: &[u64], stream_size: u64) -> Decoded {
+        let mut excerpt = Decoded::default();
+        for leaf in leaves {
+            let parts = self.parts_of(&plan::leaf_range(*leaf, stream_size));
+            let copies = parts.map(|(range, bytes)| (range, Bytes::copy_from_slice(&bytes)));
+            excerpt.parts.extend(copies);
+            if let Some(verdict) = self.verdict(*leaf) {
+                excerpt.judge(*leaf, verdict);
+            }
+        }
+        excerpt
     }
 
     /// The unverified bytes of a range, where they were all decoded.

@@ -1,6 +1,7 @@
 //! Fetching a run: its bytes and checkpoints, decoding, one more attempt at what arrived wrong.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,8 +13,9 @@ use super::decode::{self, DecodeJob};
 use super::decoded::Decoded;
 use super::flight::{Flight, Outcome};
 use super::gate::Permit;
+use super::memory::Taken;
 use super::plan::Run;
-use super::{Cause, CheckpointError, Layer, Purpose, ReadError};
+use super::{Cause, CheckpointError, Layer, Phase, Purpose, ReadError};
 
 /// What the owner of a fetch that nobody waits for brings along.
 #[derive(Debug)]
@@ -42,7 +44,10 @@ impl Layer {
             Cause::StartUp | Cause::Speculation | Cause::Background => fetch.await,
         };
         let outcome = match result {
-            Ok(decoded) => Outcome::Decoded(Arc::new(decoded)),
+            Ok(decoded) => {
+                self.ledger().bring(purpose.cause, flight.run.numbers());
+                Outcome::Decoded(Arc::new(decoded))
+            }
             Err(error) => Outcome::Failed(purpose.cause, error),
         };
         flight.land(outcome);
@@ -55,6 +60,7 @@ impl Layer {
         start: Option<Start>,
     ) -> Result<Decoded, ReadError> {
         let (permit, place) = start.map_or((None, None), |start| (Some(start.permit), start.place));
+        let memory = self.memory_for(flight, purpose).await;
         let window = self.window_before(&flight.run);
         if let Some(source) = self.lost_checkpoints().get()
             && self.needs_checkpoints(&flight.run, window.is_some())
@@ -70,17 +76,36 @@ impl Layer {
             (download.await?, None)
         };
         drop(place);
-        let decoded = self
+        let mut decoded = self
             .decode(flight, purpose, bytes, window, checkpoints)
             .await?;
         let wrong = decoded.wrong().count() as u64;
         if wrong == 0 {
+            decoded.memory = Some(memory);
             return Ok(decoded);
         }
         self.counters().count_verification_failures(wrong);
         let layer = self.digest();
         tracing::warn!(%layer, leaves = wrong, "content does not match its digests; fetching anew");
-        self.fetch_again(flight, purpose).await
+        drop(decoded);
+        let mut decoded = self.fetch_again(flight, purpose).await?;
+        decoded.memory = Some(memory);
+        Ok(decoded)
+    }
+
+    /// Memory for a run, compressed and decoded; as a reader's from the moment that a reader
+    /// waits for the flight.
+    async fn memory_for(&self, flight: &Flight, purpose: &Purpose) -> Taken {
+        let (compressed, stream) = (flight.run.compressed(), flight.run.stream());
+        let bytes = (compressed.end - compressed.start) + (stream.end - stream.start);
+        let memory = &self.resources().memory;
+        if purpose.cause != Cause::Demand {
+            tokio::select! {
+                taken = memory.take(purpose.cause, bytes) => return taken,
+                () = flight.wanted() => {}
+            }
+        }
+        memory.take(Cause::Demand, bytes).await
     }
 
     /// The second and last attempt: past whatever may keep copies, and from checkpoints only.
@@ -118,6 +143,7 @@ impl Layer {
         window: Option<Vec<u8>>,
         checkpoints: Option<Arc<Checkpoints>>,
     ) -> Result<Decoded, ReadError> {
+        let started = Instant::now();
         let idle = match purpose.cause {
             Cause::Demand => None,
             Cause::StartUp | Cause::Speculation | Cause::Background => tokio::select! {
@@ -140,6 +166,9 @@ impl Layer {
             .spawn_blocking(move || job.run())
             .await;
         drop(idle);
+        self.count(purpose, |counters| {
+            counters.count_time(purpose.cause, Phase::Decode, started.elapsed());
+        });
         decoded.map_err(|_| ReadError::Stopping {
             layer: self.digest(),
         })

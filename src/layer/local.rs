@@ -26,6 +26,7 @@ impl Layer {
         }
         self.counters().count_local_read();
         account.counters().count_local_read();
+        self.mark_read(&range);
         self.read_ahead(account, &range);
         Ok(true)
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures_util::future;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use index_format::Chunk;
 
 use super::answer::Answer;
@@ -42,7 +43,10 @@ impl Layer {
         let range = self.checked(offset, length)?;
         let result = self.read_range(account, range.clone()).await;
         match &result {
-            Ok(_) => self.read_ahead(account, &range),
+            Ok(_) => {
+                self.mark_read(&range);
+                self.read_ahead(account, &range);
+            }
             Err(error) => {
                 self.counters().count_failed_read();
                 account.counters().count_failed_read();
@@ -101,11 +105,14 @@ impl Layer {
             }
             landings => landings?,
         };
-        let outcomes = future::join_all(landings.into_iter().map(Landing::outcome)).await;
-        let mut decoded = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
+        let landings = landings.into_iter().map(Landing::outcome);
+        let mut landings: FuturesUnordered<_> = landings.collect();
+        let mut decoded = Vec::with_capacity(landings.len());
+        while let Some(outcome) = landings.next().await {
             match outcome {
-                Outcome::Decoded(run) => decoded.push(run),
+                Outcome::Decoded(run) => {
+                    decoded.push(run.excerpt(answer.missing(), self.index().stream_size()));
+                }
                 Outcome::Failed(_, error) if error.asks_for_streaming() => {
                     return self.fill_streamed(account, answer).await;
                 }
@@ -190,7 +197,7 @@ impl Layer {
         &self,
         answer: &mut Answer,
         held: &HashMap<u64, Vec<Part>>,
-        decoded: &[Arc<Decoded>],
+        decoded: &[Decoded],
     ) -> Result<(), ReadError> {
         let mut corrupt = None;
         answer.fill(|leaf, part, place| {
@@ -228,7 +235,7 @@ impl Layer {
         part: &Range<u64>,
         place: &mut [u8],
         held: Option<&Vec<Part>>,
-        decoded: &[Arc<Decoded>],
+        decoded: &[Decoded],
     ) -> bool {
         let whole = plan::leaf_range(leaf, self.index().stream_size());
         let mut parts = held.cloned().unwrap_or_default();

@@ -11,6 +11,7 @@ use brisk_cache::LayerFile;
 use super::checkpoints::Checkpoints;
 use super::closing::ClosingState;
 use super::flight::Flights;
+use super::ledger::Ledger;
 use super::sequence::Sequence;
 use super::stream::Passages;
 use super::warmth::Warmth;
@@ -64,6 +65,7 @@ pub struct Layer {
     flights: Arc<Flights>,
     sequence: Sequence,
     warmth: Warmth,
+    ledger: Ledger,
     passages: Mutex<Passages>,
 }
 
@@ -90,6 +92,7 @@ impl Layer {
                 size,
             });
         }
+        let ledger = Ledger::new(parts.index.chunk_count());
         Ok(Arc::new_cyclic(|me| Layer {
             me: me.clone(),
             id: parts.resources.next_number(),
@@ -107,6 +110,7 @@ impl Layer {
             flights: Arc::default(),
             sequence: Sequence::default(),
             warmth: Warmth::default(),
+            ledger,
             passages: Mutex::default(),
         }))
     }
@@ -192,6 +196,10 @@ impl Layer {
 
     pub(super) fn sequence(&self) -> &Sequence {
         &self.sequence
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     pub(super) fn warmth(&self) -> &Warmth {

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use brisk_blob::{BlobError, Timed};
 
 use super::flight::Flight;
-use super::{Arrival, Cause, Counters, Layer, Permit, Purpose, ReadError};
+use super::{Arrival, Cause, Counters, Layer, Permit, Phase, Purpose, ReadError};
 
 /// The first pause after a failed request ...
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -106,7 +106,14 @@ impl Layer {
     ) -> Result<Bytes, BlobError> {
         let permit = match permit {
             Some(permit) => permit,
-            None => self.enter(flight, purpose, range.end - range.start).await,
+            None => {
+                let asked = Instant::now();
+                let permit = self.enter(flight, purpose, range.end - range.start).await;
+                self.count(purpose, |counters| {
+                    counters.count_time(purpose.cause, Phase::Queue, asked.elapsed());
+                });
+                permit
+            }
         };
         let attempt = || self.request(range.clone(), purpose, &permit, again);
         let transfer = self.with_retries(
@@ -206,7 +213,8 @@ impl Layer {
                     bytes: length,
                 });
                 self.count(purpose, |counters| {
-                    counters.count_fetched(purpose.cause, length)
+                    counters.count_fetched(purpose.cause, length);
+                    counters.count_time(purpose.cause, Phase::Network, ended - started);
                 });
                 Ok(bytes)
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::memory::Memory;
 use super::passing::PassedLayers;
 use super::{Counters, Scratch};
 
@@ -15,6 +16,8 @@ use super::{Counters, Scratch};
 pub struct Resources {
     pub(super) runtime: Handle,
     pub(super) scratch: Scratch,
+    /// For chunks on their way.
+    pub(super) memory: Memory,
     /// Permits for decoding that nobody waits for: one processor stays free for readers where
     /// there are several.
     pub(super) idle_decoders: Semaphore,
@@ -27,10 +30,15 @@ pub struct Resources {
 impl Resources {
     /// Resources for layers that fetch and decode on this runtime.
     pub fn new(runtime: Handle) -> Arc<Resources> {
+        Resources::with_memory(runtime, Memory::default())
+    }
+
+    pub(super) fn with_memory(runtime: Handle, memory: Memory) -> Arc<Resources> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Resources {
             runtime,
             scratch: Scratch::default(),
+            memory,
             idle_decoders: Semaphore::new(processors.saturating_sub(1).max(1)),
             passed: PassedLayers::default(),
             counters: Counters::default(),

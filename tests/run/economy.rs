@@ -1,6 +1,10 @@
 //! What lazy starts fetch and share.
 
+use std::time::Duration;
+
+use crate::support::Done;
 use crate::support::lab::Lab;
+use crate::support::registry::until;
 
 #[test]
 fn a_lazy_start_fetches_a_part_of_the_image() {
@@ -74,4 +78,59 @@ fn an_image_without_an_index_runs_and_then_needs_no_registry() {
     lab.registry.stop();
     assert_eq!(lab.run(&[], &[]).out, "READY zoo\n");
     assert_eq!(lab.node.status()["counters"]["demand_bytes"], 0);
+}
+
+#[test]
+fn a_timeline_tells_what_a_start_cost() {
+    let lab = Lab::new("python");
+    let options = ["--background", "off", "--timeline=json"];
+    let timeline = |done: &Done| -> serde_json::Value {
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(done.out, "READY 2.2.6 1 45\n");
+        let last = done.err.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {done:?}"))
+    };
+    let first = timeline(&lab.run(&options, &[]));
+    let number = |value: &serde_json::Value, name: &str| value[name].as_u64().unwrap();
+    let demand = &first["causes"][0];
+    assert_eq!(demand["cause"], "demand");
+    let (bytes, requests) = (number(demand, "bytes"), number(demand, "requests"));
+    assert!(bytes > 1_000_000 && requests > 3, "{first:#}");
+    assert!(number(&first, "missing_reads") > 0, "{first:#}");
+    for time in [
+        "resolve_us",
+        "index_us",
+        "mount_us",
+        "stalled_us",
+        "network_us",
+        "decode_us",
+    ] {
+        assert!(number(&first, time) > 0, "{time}: {first:#}");
+    }
+    let exec = number(&first, "first_exec_us");
+    assert!(exec < number(&first, "first_output_us"), "{first:#}");
+    let prepared: u64 = ["resolve_us", "index_us", "mount_us"]
+        .iter()
+        .map(|name| number(&first, name))
+        .sum();
+    assert!(prepared < exec, "{first:#}");
+    // What is local costs nothing.
+    let second = timeline(&lab.run(&options, &[]));
+    assert_eq!(number(&second, "resolve_us"), 0);
+    assert_eq!(number(&second["causes"][0], "requests"), 0, "{second:#}");
+    assert_eq!(number(&second, "stalled_us"), 0);
+    // People read lines.
+    let done = lab.run(&["--timeline"], &[]);
+    assert!(done.err.contains("first output  at "), "{done:?}");
+}
+
+#[test]
+fn what_starting_a_program_reads_is_fetched_before_it_asks() {
+    let lab = Lab::new("python");
+    // With this runtime no program ever reads.
+    let done = lab.run(&["--background", "off", "--runtime", "/bin/false"], &[]);
+    assert_ne!(done.code, 0, "{done:?}");
+    let fetched = || lab.node.status()["counters"]["speculation_bytes"].as_u64();
+    let limit = Duration::from_secs(60);
+    until("the program's libraries", limit, || fetched() > Some(0));
 }

@@ -10,13 +10,17 @@ use crate::daemon::control::{
     Background, Failure, ImageRequest, Inspection, MountedImage, Outcome, Program, Request,
 };
 use crate::daemon::holders::is_container_name;
-use crate::daemon::layers::LayerBook;
+use crate::daemon::layers::{LayerBook, OpenLayers};
 use crate::daemon::mounted::ImageMount;
 use crate::daemon::mounts::{Place, Wanted};
 use crate::daemon::query::{failure, image_failure};
 use crate::daemon::service::Service;
 use crate::daemon::startups::StartKey;
+use crate::daemon::timeline::Stopwatch;
+use brisk_container::spec::entrypoint;
+use brisk_container::spec::environment::DEFAULT_PATH;
 use brisk_image::{Observer, ResolvedImage};
+use brisk_layer::fetch_before_exec;
 
 /// How long `umount` waits until everything of the mount is cleared away.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
@@ -43,6 +47,7 @@ impl Service {
             } => self.acquire(image, container, program, &observer).await,
             Request::Release { container } => {
                 self.startups.end(&container).await;
+                self.timelines.end(&container);
                 let mounts = self.mounts.clone();
                 off_the_reactor(move || mounts.release(&container)).await?;
                 Ok(Outcome::Nothing)
@@ -101,6 +106,13 @@ impl Service {
                 };
                 self.clear_away(forget, &observer).await
             }
+            Request::Timeline { container } => match self.timelines.of(&container) {
+                Some(timeline) => Ok(Outcome::Timeline(Box::new(timeline))),
+                None => Err(Failure {
+                    message: format!("nothing is known of a start of container {container}"),
+                    hint: None,
+                }),
+            },
             Request::Status => Ok(Outcome::Status(Box::new(self.status()))),
             Request::Stop { unmount } => {
                 self.unmount_at_end.store(unmount, Ordering::SeqCst);
@@ -114,6 +126,7 @@ impl Service {
     pub async fn undo(self: &Arc<Self>, request: &Request) {
         if let Request::Acquire { container, .. } = request {
             self.startups.forget(container);
+            self.timelines.end(container);
             let (mounts, container) = (self.mounts.clone(), container.clone());
             let _ = off_the_reactor(move || mounts.release(&container)).await;
         }
@@ -133,8 +146,12 @@ impl Service {
                 hint: None,
             });
         }
-        let image = self.resolve(&request, false, observer).await?;
+        let watch = Stopwatch::start(observer.clone());
+        let observer: Arc<dyn Observer> = watch.clone();
+        let image = self.resolve(&request, false, &observer).await?;
+        let resolved = Instant::now();
         let background = self.background(&request);
+        let service = self.clone();
         let (mounts, startups) = (self.mounts.clone(), self.startups.clone());
         off_the_reactor(move || {
             let key = start_key(&image, &program)?;
@@ -148,9 +165,42 @@ impl Service {
             if let (Some(open), Some(key)) = (&acquired.new, key) {
                 startups.begin(key, &container, open, program.told_when_ready);
             }
+            if let Some(open) = &acquired.new {
+                service.fetch_before_exec(&image, &program, open);
+            }
+            if let Some(content) = mounts.content(&container) {
+                let marks = watch.mounted(resolved);
+                let is_shared = acquired.new.is_none();
+                let timelines = &service.timelines;
+                timelines.begin(&container, marks, content, is_shared);
+            }
             Ok(mounted(&image, acquired.directory))
         })
         .await?
+    }
+
+    /// Fetches what starting the program will read, while its container is being made.
+    fn fetch_before_exec(&self, image: &ResolvedImage, program: &Program, open: &OpenLayers) {
+        let config = image.config.config().clone().unwrap_or_default();
+        let arguments = entrypoint::combine(
+            config.entrypoint().as_deref().unwrap_or_default(),
+            config.cmd().as_deref().unwrap_or_default(),
+            program.entrypoint.as_deref(),
+            &program.command,
+        );
+        let tree = fuse::MountedTree::new(image.merged.clone(), open.content.clone());
+        let (Some(arguments), Ok(tree)) = (arguments, tree) else {
+            return;
+        };
+        let content = open.content.clone();
+        self.resources.runtime().spawn(async move {
+            let variables = config.env().as_deref().unwrap_or_default();
+            let mut variables = variables.iter().map(String::as_str).chain([DEFAULT_PATH]);
+            let path = variables.find_map(|variable| variable.strip_prefix("PATH="));
+            let path = path.unwrap_or_default();
+            let directory = config.working_dir().as_deref().unwrap_or("/");
+            fetch_before_exec(&tree, &content, &arguments, path, directory).await;
+        });
     }
 
     async fn mount(

@@ -209,6 +209,20 @@ impl World {
         }
     }
 
+    /// The same layer over the world's resources as they are now.
+    fn reopened(&self) -> Arc<Layer> {
+        let diff_id = Digest::of(&self.fixture.stream);
+        layer(
+            &self.fixture,
+            &self.cache,
+            &self.blob,
+            &self.resources,
+            policy(),
+            diff_id,
+            &self.closings,
+        )
+    }
+
     /// The same layer with nothing of it local.
     fn emptied(&self) -> World {
         World::with(self.fixture.clone(), policy(), Budget::Bytes(1 << 30))

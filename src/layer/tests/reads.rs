@@ -1,11 +1,14 @@
 //! Reads equal the source, and fetch no more than they must.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use index_format::{Compression, LEAF_SIZE};
+use tokio::runtime::Handle;
 
 use super::{Dice, World, fixture, gzip, nobody, policy, stream};
-use crate::{Cause, Policy, Purpose, ReadError};
+use crate::memory::Memory;
+use crate::{Cause, Policy, Purpose, ReadError, Resources};
 use brisk_blob::faulty::Fault;
 use brisk_cache::Budget;
 
@@ -155,7 +158,8 @@ async fn reads_outside_the_stream_are_refused() {
     assert_eq!(world.requests(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread, so that what is sent first is asked for first.
+#[tokio::test]
 async fn what_is_prefetched_comes_in_order_and_readers_join_it() {
     let world = World::new(gzip(4_000_000));
     let account = nobody();
@@ -176,4 +180,32 @@ async fn what_is_prefetched_comes_in_order_and_readers_join_it() {
     let counters = world.resources.counters();
     assert_eq!(counters.fetched_bytes(Cause::StartUp), both);
     assert_eq!(counters.requests(Cause::Demand), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_many_chunks_take_turns_for_memory() {
+    let mut world = World::new(gzip(6_000_000));
+    // Room for two chunks of 200 kB, compressed and decoded.
+    let memory = Memory::new(700_000, 700_000);
+    world.resources = Resources::with_memory(Handle::current(), memory);
+    world.layer = world.reopened();
+    world.blob.stand(Some(Fault::Hang));
+    let world = Arc::new(world);
+    let readers: Vec<_> = (0..20)
+        .map(|reader| {
+            let world = world.clone();
+            // Across a boundary, so that each reader needs two chunks.
+            let at = world.chunk(reader + 1).stream.start - 1000;
+            tokio::spawn(async move { world.check(at..at + 2000).await })
+        })
+        .collect();
+    while world.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(world.requests() <= 2, "{:?}", world.blob.reads());
+    world.blob.stand(None);
+    for reader in readers {
+        reader.await.unwrap();
+    }
 }

@@ -8,12 +8,9 @@ IMAGES ?= bench/images/out
 LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
-# Files of runc's suite that every change is tried with.
-SAMPLE := delete exec hooks kill list mask mounts pause ps run seccomp state tty umask userns
-
-.PHONY: demo test build check check-python check-redis bench conformance conformance-sample clean \
-	install-build install-test install-bench bench-index bench-index-8g bench-chunks bench-cold \
-	bench-warm bench-yield bench-runtime
+.PHONY: demo test build check check-python check-redis bench conformance clean install-build \
+	install-test install-bench bench-index bench-index-8g bench-chunks bench-cold bench-warm bench-yield \
+	bench-runtime
 
 demo: install-build build
 	$(TARGET)/brisk-demo
@@ -34,12 +31,10 @@ check-python check-redis: check-%: build install-test $(IMAGES)/%/index.json
 		--ignored --nocapture --exact $*
 
 # runc's integration suite with brisk-runtime and with runc, side by side. Needs root and the network.
-# conformance-sample takes a part that lasts about a minute.
-conformance conformance-sample: install-build
+conformance: install-build
 	scripts/install conformance
 	$(CARGO) build --release -p brisk-runtime
-	tests/conformance/compare target/$@ $(TARGET)/brisk-runtime \
-		$(if $(filter %-sample,$@),$(SAMPLE:%=%.bats))
+	tests/conformance/compare target/conformance $(TARGET)/brisk-runtime
 
 # Each prints a table of ratios from one run in which the contenders take turns.
 bench: bench-index bench-chunks bench-cold bench-yield bench-warm bench-runtime

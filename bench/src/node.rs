@@ -46,6 +46,11 @@ impl Node {
         }
     }
 
+    /// Its root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A command of brisk on this root, killed when dropped. It has a process group of its
     /// own: an interrupt from the terminal is this program's to pass on.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::{TryFutureExt, TryStreamExt};
 use tokio::sync::watch;
 
 use crate::{Blob, BlobError, check_range};
@@ -137,7 +138,13 @@ impl Blob for FaultyBlob {
         Box::pin(self.read(range))
     }
 
-    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>> {
-        futures_util::stream::once(self.read(start..self.size())).boxed()
+    /// In pieces of some thousand bytes; one read, one fault.
+    fn stream(&self, range: Range<u64>) -> BoxStream<'_, Result<Bytes, BlobError>> {
+        let pieces = |bytes: Bytes| {
+            let pieces: Vec<_> = bytes.chunks(5000).map(Bytes::copy_from_slice).collect();
+            futures_util::stream::iter(pieces.into_iter().map(Ok))
+        };
+        let read = self.read(range).map_ok(pieces);
+        futures_util::stream::once(read).try_flatten().boxed()
     }
 }

@@ -79,12 +79,12 @@ impl Blob for FileBlob {
         Box::pin(self.read(range))
     }
 
-    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>> {
-        stream::try_unfold(start, move |at| async move {
-            if at == self.size {
+    fn stream(&self, range: Range<u64>) -> BoxStream<'_, Result<Bytes, BlobError>> {
+        stream::try_unfold(range.start, move |at| async move {
+            if at == range.end {
                 return Ok(None);
             }
-            let end = at.saturating_add(STREAM_STEP).min(self.size).max(at);
+            let end = at.saturating_add(STREAM_STEP).min(range.end).max(at);
             let bytes = self.read(at..end).await?;
             Ok(Some((bytes, end)))
         })
@@ -111,13 +111,13 @@ mod tests {
             blob.read_at(999_999..1_500_001).await.unwrap(),
             content[999_999..1_500_001]
         );
-        let pieces: Vec<_> = blob.stream(17).try_collect().await.unwrap();
+        let pieces: Vec<_> = blob.stream(17..3_000_000).try_collect().await.unwrap();
         assert_eq!(pieces.concat(), content[17..]);
         for range in [2_999_999..3_000_001, 3_000_001..3_000_001] {
             let outside = blob.read_at(range).await;
             assert!(matches!(outside, Err(BlobError::OutOfRange { .. })));
         }
-        let outside: Result<Vec<_>, _> = blob.stream(3_000_001).try_collect().await;
+        let outside: Result<Vec<_>, _> = blob.stream(3_000_001..3_000_002).try_collect().await;
         assert!(outside.is_err());
     }
 

@@ -62,8 +62,8 @@ pub trait Blob: fmt::Debug + Send + Sync {
         self.read_at(range)
     }
 
-    /// The bytes from `start` to the end, in pieces as they arrive.
-    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>>;
+    /// The bytes of the range in order, in pieces as they arrive.
+    fn stream(&self, range: Range<u64>) -> BoxStream<'_, Result<Bytes, BlobError>>;
 }
 
 /// Refuses ranges that are not within a blob of this size.

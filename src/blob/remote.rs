@@ -77,13 +77,12 @@ impl Blob for RemoteBlob {
         Box::pin(self.read(range))
     }
 
-    fn stream(&self, start: u64) -> BoxStream<'_, Result<Bytes, BlobError>> {
-        let wanted = start..self.blob.size;
-        if let Err(error) = check_range(&self.name(), &wanted, self.blob.size) {
+    fn stream(&self, range: Range<u64>) -> BoxStream<'_, Result<Bytes, BlobError>> {
+        if let Err(error) = check_range(&self.name(), &range, self.blob.size) {
             return futures_util::stream::iter([Err(error)]).boxed();
         }
         self.client
-            .blob_stream(&self.repository, self.blob, wanted)
+            .blob_stream(&self.repository, self.blob, range)
             .map_err(BlobError::from)
             .boxed()
     }

@@ -15,6 +15,7 @@ pub mod logs;
 pub mod monitor;
 pub mod mount;
 pub mod output;
+pub mod pack;
 pub mod progress;
 pub mod provider;
 pub mod ps;
@@ -91,6 +92,8 @@ enum Verb {
     Delete(repository::DeleteArguments),
     #[command(subcommand)]
     Index(index::IndexCommand),
+    #[command(subcommand)]
+    Pack(pack::PackCommand),
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Print a shell's completion script
@@ -249,6 +252,7 @@ impl Verb {
             Verb::Delete(arguments) => repository::delete(global, &arguments).map(|()| 0),
             Verb::Key(command) => key::run(&command).map(|()| 0),
             Verb::Index(command) => index::run(global, &command).map(|()| 0),
+            Verb::Pack(command) => pack::run(global, command).map(|()| 0),
             Verb::Completions { shell } => {
                 let mut command = CommandLine::command();
                 let mut script = Vec::new();

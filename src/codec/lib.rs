@@ -12,8 +12,6 @@ mod gzip;
 mod history;
 mod plain;
 mod varint;
-#[cfg(any(test, feature = "writers"))]
-pub mod writers;
 mod zstd;
 
 pub use self::error::CodecError;

@@ -104,6 +104,13 @@ pub enum Request {
         /// The program.
         program: Program,
     },
+    /// Makes the pack of a program's recorded starts and attaches it to its image.
+    PushPack {
+        /// The image.
+        image: ImageRequest,
+        /// The program.
+        program: Program,
+    },
     /// Fetches an image whole.
     Pull {
         /// The image.
@@ -143,6 +150,7 @@ impl Request {
             | Request::Ready { .. }
             | Request::Inspect { .. }
             | Request::DescribeStartup { .. }
+            | Request::PushPack { .. }
             | Request::Pull { .. }
             | Request::Images
             | Request::Prune { .. }
@@ -158,10 +166,15 @@ impl Request {
 
     /// Whether what the service does about it depends on how it reaches registries.
     pub fn reaches_registries(&self) -> bool {
-        use Request::{Acquire, DescribeStartup, Inspect, Mount, Pull};
+        use Request::{Acquire, DescribeStartup, Inspect, Mount, Pull, PushPack};
         matches!(
             self,
-            Acquire { .. } | Mount { .. } | Inspect { .. } | DescribeStartup { .. } | Pull { .. }
+            Acquire { .. }
+                | Mount { .. }
+                | Inspect { .. }
+                | DescribeStartup { .. }
+                | PushPack { .. }
+                | Pull { .. }
         )
     }
 }
@@ -209,6 +222,8 @@ pub enum Outcome {
         /// What is known.
         startup: Option<Startup>,
     },
+    /// A pack that is attached to its image.
+    PackPushed(PackPushed),
     /// The known images.
     Images {
         /// One row a reference.
@@ -238,6 +253,19 @@ pub struct MountedImage {
     pub directory: PathBuf,
     /// The image config, verbatim JSON.
     pub config: String,
+}
+
+/// A pack that is attached to its image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PackPushed {
+    /// The reference, normalised.
+    pub reference: String,
+    /// Digest of the artifact's manifest; none where exactly this pack was attached before.
+    pub artifact: Option<String>,
+    /// Bytes of the pack.
+    pub size: u64,
+    /// Leaves in it.
+    pub leaves: u64,
 }
 
 /// The recorded starts of one program of an image.

@@ -21,7 +21,7 @@ use brisk_image::{Observer, Query, ResolvedLayer};
 use brisk_layer::{
     BackgroundFetch, BackgroundMode, BackgroundOutcome, CheckpointSource, Closing, FetchGate,
     FetchLimits, FetchedCheckpoints, ImageContent, IndexCheckpoints, Layer, LayerParts, OnOutage,
-    Policy, Resources,
+    Policy, Resources, StartupFetch,
 };
 use brisk_registry::{BlobRef, ImageSource};
 
@@ -37,9 +37,18 @@ pub struct OpenLayers {
     pub content: Arc<ImageContent>,
     /// What is fetched in the background for this mount; ends with it.
     fetching: Arc<Mutex<Option<BackgroundFetch>>>,
+    /// What its containers' starts need, on its way; ends with it.
+    starting: Arc<Mutex<Vec<StartupFetch>>>,
 }
 
 impl OpenLayers {
+    /// Keeps what brings a start's content for as long as the mount lives.
+    pub fn keep(&self, fetch: StartupFetch) {
+        let mut starting = self.starting.lock().expect("no holder of this lock panics");
+        starting.retain(|fetch| !fetch.is_done());
+        starting.push(fetch);
+    }
+
     /// Compares the layers that have arrived whole, however that came about, with their diff
     /// IDs: what nobody fetches for any more would else stay undecided. What an unclean stop has
     /// made doubtful is verified on the way. Fetches nothing; blocks.
@@ -120,6 +129,7 @@ impl LayerBook {
             content: Arc::new(ImageContent::new(layers.clone(), self.resources.clone())),
             layers,
             fetching: Arc::default(),
+            starting: Arc::default(),
         })
     }
 
@@ -251,6 +261,7 @@ impl LayerBook {
 
     /// The first container of a mount is ready: fetching until then ends.
     pub fn ready(&self, layers: &OpenLayers) {
+        layers.content.account().guide(false);
         if let Some(fetch) = &*layers
             .fetching
             .lock()

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod early;
 pub mod holders;
 pub mod layers;
 pub mod metrics;

@@ -57,6 +57,8 @@ pub struct Wanted<'a> {
     pub background: Background,
     /// Not to be shared.
     pub alone: bool,
+    /// Told of the layers before anything is fetched in the background.
+    pub on_layers: &'a dyn Fn(&OpenLayers),
 }
 
 /// What a container got.
@@ -150,8 +152,9 @@ impl MountBook {
             .acquiring
             .lock()
             .expect("no holder of this lock panics");
-        if let Some((id, directory)) = self.shared(&image) {
+        if let Some((id, directory, layers)) = self.shared(&image) {
             self.holders.hold(&id, container).map_err(on_io)?;
+            (wanted.on_layers)(&layers);
             return Ok(Acquired {
                 directory,
                 new: None,
@@ -213,6 +216,7 @@ impl MountBook {
         if let Err(error) = fuse::settle(&wanted.image.merged, &directory) {
             tracing::warn!(%error, "settling a mount");
         }
+        (wanted.on_layers)(&layers);
         self.layers.start_background(&layers, wanted.background);
         Ok((directory, layers))
     }
@@ -457,7 +461,7 @@ impl MountBook {
     }
 
     /// The shared mount of an image, where there is one.
-    fn shared(&self, image: &ImageMount) -> Option<(MountId, PathBuf)> {
+    fn shared(&self, image: &ImageMount) -> Option<(MountId, PathBuf, OpenLayers)> {
         if image.alone {
             return None;
         }
@@ -468,7 +472,8 @@ impl MountBook {
             let is_shared = !active.image.explicit && !active.image.alone;
             let fits = is_shared && active.image.is_same_tree(image);
             let directory = &active.serving.record().directory;
-            (is_alive && fits && is_mount_point(directory)).then(|| (id.clone(), directory.clone()))
+            let found = || (id.clone(), directory.clone(), active.layers.clone());
+            (is_alive && fits && is_mount_point(directory)).then(found)
         })
     }
 

@@ -27,6 +27,7 @@ use brisk_image::store::ImageStore;
 use brisk_layer::Resources;
 use brisk_mount::{Commands, MountError};
 
+mod packing;
 mod requests;
 mod status;
 

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use index_format::Digest;
 use index_format::startup::{LeafRun, StartupSet};
+use index_format::{Digest, LEAF_SIZE};
 use oci_spec::image::ImageConfiguration;
 
 use crate::daemon::control::{Program, Startup};
 use crate::daemon::layers::OpenLayers;
 use brisk_container::spec::entrypoint;
 use brisk_image::startup::{StartupStore, command_digest};
-use brisk_layer::{Recorder, Resources};
+use brisk_layer::{Account, PackDownload, Recorder, Resources, StartupFetch};
 
 /// A container that has touched nothing new for so long, while no read waited, is taken to be
 /// ready, unless its user has said when it is.
@@ -31,6 +31,7 @@ pub struct Startups {
 /// What is being recorded.
 struct Recording {
     recorder: Arc<Recorder>,
+    account: Arc<Account>,
     layers: Vec<Digest>,
     manifest: Digest,
     command: Digest,
@@ -75,6 +76,44 @@ impl Startups {
         &self.store
     }
 
+    /// Brings what a start is going to read: the leaves of a pack, or those that earlier starts
+    /// have touched. `early` was asked for already; `attached` is asked where the earlier starts
+    /// are not known, or some of what they touched is not here.
+    pub fn prefetch(
+        &self,
+        key: StartKey,
+        open: &OpenLayers,
+        early: Option<PackDownload>,
+        attached: impl FnOnce() -> Option<PackDownload>,
+    ) {
+        let known = self.store.load(key.manifest, key.command);
+        let runs = known.as_ref().map(|set| runs_in(set, open));
+        let is_here = |run: &LeafRun| {
+            let layer = &open.layers[run.layer as usize];
+            let start = run.leaves.start * LEAF_SIZE;
+            let end = (run.leaves.end * LEAF_SIZE).min(layer.index().stream_size());
+            layer.is_local(start, end.saturating_sub(start))
+        };
+        let lacks = runs.as_ref().is_none_or(|runs| !runs.iter().all(is_here));
+        let pack = early.or_else(|| lacks.then(attached).flatten());
+        let runs = runs.unwrap_or_default();
+        if !lacks {
+            // All of it is here: nothing is to be guessed either.
+            open.content.account().guide(true);
+        }
+        if pack.is_none() && (!lacks || runs.is_empty()) {
+            return;
+        }
+        let (layers, account) = (open.layers.clone(), open.content.account());
+        open.keep(StartupFetch::start(
+            layers,
+            pack,
+            runs,
+            &self.resources,
+            account,
+        ));
+    }
+
     /// Begins to record what a container touches. Its mount must be a new one: what the kernel
     /// knows of it already is never asked for again. With `told`, only [`Startups::end`] ends it.
     pub fn begin(self: &Arc<Self>, key: StartKey, container: &str, open: &OpenLayers, told: bool) {
@@ -82,6 +121,7 @@ impl Startups {
         recorder.start();
         let recording = Recording {
             recorder: recorder.clone(),
+            account: open.content.account().clone(),
             layers: open.layers.iter().map(|layer| layer.digest()).collect(),
             manifest: key.manifest,
             command: key.command,
@@ -113,6 +153,7 @@ impl Startups {
     pub async fn end(self: &Arc<Self>, container: &str) {
         let recording = self.lock().remove(container);
         let Some(recording) = recording else { return };
+        recording.account.guide(false);
         let touched = recording.recorder.finish();
         if touched.is_empty() {
             return;
@@ -160,4 +201,19 @@ impl Startups {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Recording>> {
         self.running.lock().expect("no holder of this lock panics")
     }
+}
+
+/// The usual leaves of a set, with the positions of its layers in a mount.
+fn runs_in(set: &StartupSet, open: &OpenLayers) -> Vec<LeafRun> {
+    let place = |digest: &Digest| {
+        open.layers
+            .iter()
+            .position(|layer| layer.digest() == *digest)
+    };
+    let places: Vec<Option<usize>> = set.layers().iter().map(place).collect();
+    let placed = |run: LeafRun| {
+        let layer = u32::try_from(places[run.layer as usize]?).ok()?;
+        Some(LeafRun { layer, ..run })
+    };
+    set.runs().into_iter().filter_map(placed).collect()
 }

@@ -11,6 +11,7 @@ pub mod document;
 pub mod documents;
 pub mod error;
 pub mod index_store;
+pub mod pack;
 pub mod platform;
 pub mod publish;
 pub mod pull;

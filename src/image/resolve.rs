@@ -12,6 +12,7 @@ use crate::document::{self, LayerDescriptor};
 use crate::documents::{self, Documents};
 use crate::error::ImageError;
 use crate::index_store::IndexStore;
+use crate::pack::{self, PackPlace};
 use crate::pull::{OnBytes, Puller};
 use crate::query::{Query, source_blob};
 use crate::refusal::{Refusal, RefusalCounts, RefusalKind};
@@ -43,6 +44,10 @@ pub trait Observer: Send + Sync {
     fn pulling(&self, bytes: u64);
     /// Some of its bytes have arrived.
     fn pulled(&self, bytes: u64);
+    /// The image is known, and which packs are attached to it; its indexes are still to come.
+    fn found(&self, documents: &Documents, packs: &[PackPlace]) {
+        let _ = (documents, packs);
+    }
 }
 
 /// Tells nobody: what is merged again was told of before.
@@ -71,16 +76,24 @@ pub struct ResolvedImage {
     pub is_new: bool,
 }
 
-/// The index artifacts of an image.
-#[derive(Default)]
+/// The referrers of an image.
 struct Attached {
-    /// In its own repository.
+    /// Those of all types in its own repository.
     own: Vec<Descriptor>,
-    /// In the one that the query names beside it.
+    /// Those with indexes in the one that the query names beside it.
     elsewhere: Vec<Descriptor>,
 }
 
 impl Attached {
+    /// Those of them that carry indexes.
+    fn of_indexes(mut self) -> Self {
+        self.own.retain(|referrer| {
+            let kind = referrer.artifact_type().as_ref();
+            kind.is_some_and(|kind| kind.as_ref() == artifact::ARTIFACT_TYPE)
+        });
+        self
+    }
+
     fn is_empty(&self) -> bool {
         self.own.is_empty() && self.elsewhere.is_empty()
     }
@@ -116,7 +129,10 @@ impl Resolver {
             return Ok(known);
         }
         let (documents, referrers) = self.documents(query).await?;
+        let packs = pack::places(&referrers.own);
+        observer.found(&documents, &packs);
         observer.described();
+        let referrers = referrers.of_indexes();
         let layers = self
             .layers(query, &documents, &referrers, true, observer)
             .await?;
@@ -125,7 +141,7 @@ impl Resolver {
             .map(|l| l.map_err(|refusal| ImageError::Worker(refusal.words)));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let merged = self.merge(query, &layers, observer.as_ref())?;
-        let record = record(query, &documents, &layers, &merged);
+        let record = record(query, &documents, &layers, &merged, packs);
         self.images.put(&record)?;
         Ok(ResolvedImage {
             record,
@@ -162,6 +178,7 @@ impl Resolver {
             return Ok((manifest, layers.collect()));
         }
         let (documents, referrers) = self.documents(query).await?;
+        let referrers = referrers.of_indexes();
         let layers = self
             .layers(query, &documents, &referrers, false, observer)
             .await?;
@@ -219,14 +236,17 @@ impl Resolver {
         })
     }
 
-    /// Manifest, config and the list of index artifacts; the last two travel together.
+    /// Manifest, config and the referrers; the last two travel together.
     async fn documents(&self, query: &Query) -> Result<(Documents, Attached), ImageError> {
         let manifest = documents::manifest(query).await?;
         let config = documents::with_config(&self.images, query, &manifest);
-        let own = attached(&query.source, manifest.digest);
+        let own = attached(&query.source, manifest.digest, None);
         let elsewhere = async {
             match &query.elsewhere {
-                Some(source) => attached(source, manifest.digest).await,
+                Some(source) => {
+                    let kind = Some(artifact::ARTIFACT_TYPE);
+                    attached(source, manifest.digest, kind).await
+                }
                 None => Vec::new(),
             }
         };
@@ -500,10 +520,10 @@ impl Resolver {
     }
 }
 
-/// The index artifacts of an image at one place. A registry that cannot list them has none to
-/// offer; a start never fails for it.
-async fn attached(source: &ImageSource, manifest: Digest) -> Vec<Descriptor> {
-    let found = source.referrers(manifest, Some(artifact::ARTIFACT_TYPE));
+/// The referrers of an image at one place, in one answer. A registry that cannot list them has
+/// none to offer; a start never fails for it.
+async fn attached(source: &ImageSource, manifest: Digest, kind: Option<&str>) -> Vec<Descriptor> {
+    let found = source.referrers(manifest, kind);
     found.await.unwrap_or_else(|error| {
         tracing::warn!(source = source.scope(), %error, "referrers cannot be listed");
         Vec::new()
@@ -544,6 +564,7 @@ fn record(
     documents: &Documents,
     layers: &[ResolvedLayer],
     merged: &Index,
+    packs: Vec<PackPlace>,
 ) -> ImageRecord {
     ImageRecord {
         reference: query.reference.clone(),
@@ -555,6 +576,7 @@ fn record(
         merged: merged.digest().to_string(),
         layers: layers.iter().map(|layer| layer.decision.clone()).collect(),
         size: documents.layers.iter().map(|layer| layer.size).sum(),
+        packs,
     }
 }
 

@@ -12,6 +12,7 @@ use index_format::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ImageError, on_file};
+use crate::pack::PackPlace;
 use crate::sign::PublicKey;
 use crate::trust::{Policy, Source};
 use brisk_cache::{LayerKey, Scope};
@@ -93,6 +94,9 @@ pub struct ImageRecord {
     pub layers: Vec<LayerDecision>,
     /// Compressed size of all layers in bytes.
     pub size: u64,
+    /// The packs that were attached to it.
+    #[serde(default)]
+    pub packs: Vec<PackPlace>,
 }
 
 /// Image records and small blobs below one root.

@@ -375,7 +375,7 @@ impl Fetcher {
         };
         for run in runs {
             let place = place.take();
-            let bytes = layer.first_piece_bytes(&run.compressed());
+            let bytes = layer.first_piece_bytes(Cause::Background, &run.compressed());
             let permit = layer.gate().enter(&self.purpose, bytes).await;
             // Only now, so that no reader waits for something that waits for readers.
             if let Some(flight) = layer.flights().claim(run) {

@@ -1,6 +1,7 @@
 //! Why something is fetched, and for which image.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Counters, Resources};
 
@@ -43,6 +44,7 @@ impl Cause {
 pub struct Account {
     number: u64,
     counters: Counters,
+    guided: AtomicBool,
 }
 
 impl Account {
@@ -51,12 +53,23 @@ impl Account {
         Arc::new(Account {
             number: resources.next_number(),
             counters: Counters::default(),
+            guided: AtomicBool::new(false),
         })
     }
 
     /// What was done for the image.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What is read until the image's program is ready is known and on its way, or is not any
+    /// more: nothing is guessed from what is read meanwhile.
+    pub fn guide(&self, guided: bool) {
+        self.guided.store(guided, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_guided(&self) -> bool {
+        self.guided.load(Ordering::Relaxed)
     }
 
     /// Its number: in the order in which images were opened.

@@ -31,6 +31,7 @@ mod local;
 mod memory;
 mod missing;
 mod pace;
+mod pack;
 mod passing;
 mod plan;
 mod policy;
@@ -42,6 +43,7 @@ mod request;
 mod resources;
 mod scratch;
 mod sequence;
+mod startup;
 mod stream;
 mod warmth;
 
@@ -58,11 +60,16 @@ pub use error::ReadError;
 pub use exec_ahead::fetch_before_exec;
 pub use gate::{FetchGate, FetchLimits, Permit};
 pub use pace::Arrival;
+pub use pack::{
+    MAX_PACK_LEAVES, PACK_LEVEL, PackDownload, PackError, PackFault, PackFetch, PackOutcome,
+    write_pack,
+};
 pub use policy::{OnOutage, Policy};
 pub use readable::{Layer, LayerParts};
 pub use recorder::Recorder;
 pub use resources::Resources;
 pub use scratch::Scratch;
+pub use startup::StartupFetch;
 
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,8 @@ use super::{Layer, ReadError, plan};
 const LONGEST_OF_STREAM_ONLY: u64 = 8 << 20;
 
 impl Layer {
-    /// Whether fetching a chunk would bring anything: some leaf of it is neither in the cache
-    /// nor, at its edges, waiting for the neighbour only.
+    /// Whether fetching a chunk would bring anything: some leaf of it is neither in the cache,
+    /// nor about to come with a pack, nor, at its edges, waiting for the neighbour only.
     pub(super) fn lacks(&self, chunk: &Chunk) -> bool {
         let size = self.index().stream_size();
         if self.file().has(chunk.stream.clone()) {
@@ -21,7 +21,9 @@ impl Layer {
         }
         plan::leaves_of(&chunk.stream).any(|leaf| {
             let range = plan::leaf_range(leaf, size);
-            !self.file().has(range.clone()) && !self.holds_part(leaf, &inside(chunk, &range))
+            !self.file().has(range.clone())
+                && !self.expects(leaf)
+                && !self.holds_part(leaf, &inside(chunk, &range))
         })
     }
 

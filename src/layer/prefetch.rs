@@ -55,7 +55,7 @@ impl Layer {
 
     async fn prefetch_run(self: &Arc<Self>, purpose: &Purpose, run: Option<Run>) {
         let Some(run) = run else { return };
-        let bytes = self.first_piece_bytes(&run.compressed());
+        let bytes = self.first_piece_bytes(purpose.cause, &run.compressed());
         let permit = self.gate().enter(purpose, bytes).await;
         // Only now, so that no reader waits for something that waits for readers.
         if let Some(flight) = self.flights().claim(run) {

@@ -69,6 +69,13 @@ impl Layer {
             Err(answer) => answer,
         };
         let _waiting = (self.counters().wait(), account.counters().wait());
+        self.wait_for_pack(answer.missing()).await;
+        self.check_state()?;
+        self.fill_local(&mut answer);
+        answer = match answer.complete() {
+            Ok(bytes) => return Ok(bytes),
+            Err(answer) => answer,
+        };
         for round in 0..=SHARED_ROUNDS {
             let alone = round == SHARED_ROUNDS;
             self.fetch_round(account, &mut answer, alone).await?;
@@ -255,8 +262,11 @@ impl Layer {
         true
     }
 
-    /// Fetches what a sequential reader will want next.
+    /// Fetches what a sequential reader will want next, unless that is known better.
     pub(super) fn read_ahead(&self, account: &Arc<Account>, range: &Range<u64>) {
+        if account.is_guided() {
+            return;
+        }
         let Some(ahead) = self.sequence().note(range, self.policy().read_ahead_bytes) else {
             return;
         };

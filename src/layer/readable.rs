@@ -1,8 +1,8 @@
 //! A layer that can be read.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 
-use index_format::{Digest, Index};
+use index_format::{Digest, Index, LEAF_SIZE};
 use tokio::sync::{Mutex, OnceCell};
 
 use brisk_blob::Blob;
@@ -12,6 +12,7 @@ use super::checkpoints::Checkpoints;
 use super::closing::ClosingState;
 use super::flight::Flights;
 use super::ledger::Ledger;
+use super::pack::Expected;
 use super::sequence::Sequence;
 use super::stream::Passages;
 use super::warmth::Warmth;
@@ -67,6 +68,7 @@ pub struct Layer {
     warmth: Warmth,
     ledger: Ledger,
     passages: Mutex<Passages>,
+    expected: std::sync::Mutex<Option<Arc<Expected>>>,
 }
 
 impl Layer {
@@ -112,6 +114,7 @@ impl Layer {
             warmth: Warmth::default(),
             ledger,
             passages: Mutex::default(),
+            expected: std::sync::Mutex::default(),
         }))
     }
 
@@ -123,6 +126,11 @@ impl Layer {
     /// The layer's index.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Leaves of its stream.
+    pub fn leaf_count(&self) -> u64 {
+        self.index.stream_size().div_ceil(LEAF_SIZE)
     }
 
     /// The local copy.
@@ -185,6 +193,11 @@ impl Layer {
 
     pub(super) fn expected_diff_id(&self) -> Digest {
         self.diff_id
+    }
+
+    /// What a pack is about to bring.
+    pub(super) fn expected_slot(&self) -> MutexGuard<'_, Option<Arc<Expected>>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This layer, for a task.

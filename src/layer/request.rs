@@ -59,7 +59,7 @@ impl Layer {
         range: Range<u64>,
         again: bool,
     ) -> Result<Bytes, BlobError> {
-        let pieces = self.pieces(&range);
+        let pieces = self.pieces(purpose.cause, &range);
         if pieces.len() == 1 {
             return self
                 .fetch_piece(flight, purpose, permit, range, again)
@@ -77,9 +77,14 @@ impl Layer {
         Ok(bytes.freeze())
     }
 
-    /// Divides a range into equal requests of about the size that the link likes.
-    fn pieces(&self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let (length, size) = (range.end - range.start, self.gate().request_bytes());
+    /// Divides a range into equal requests of about the size that the link likes. What a start
+    /// needs comes in fewer ones, two of which fill the gate's window for it.
+    fn pieces(&self, cause: Cause, range: &Range<u64>) -> Vec<Range<u64>> {
+        let size = match cause {
+            Cause::StartUp => self.gate().request_bytes().saturating_mul(4),
+            Cause::Demand | Cause::Speculation | Cause::Background => self.gate().request_bytes(),
+        };
+        let length = range.end - range.start;
         let count = ((length + size / 2) / size).max(1);
         let size = length.div_ceil(count);
         let start = |number: u64| range.start + (number * size).min(length);
@@ -90,8 +95,8 @@ impl Layer {
     }
 
     /// Bytes that the first request for a range asks for.
-    pub(super) fn first_piece_bytes(&self, range: &Range<u64>) -> u64 {
-        self.pieces(range)
+    pub(super) fn first_piece_bytes(&self, cause: Cause, range: &Range<u64>) -> u64 {
+        self.pieces(cause, range)
             .first()
             .map_or(0, |piece| piece.end - piece.start)
     }

@@ -160,6 +160,24 @@ impl Bench {
             .with_context(|| format!("no size in: {words}"))
     }
 
+    /// Publishes the image under a name with its indexes and the pack of its start, made past
+    /// the link; its reference through the link. What was recorded is left in `startup`.
+    async fn publish_packed(&self, name: &str) -> Result<String> {
+        self.publish_indexed(name, "1MiB").await?;
+        let reference = format!("{}/{name}:latest", self.registry.address());
+        let node = self.node("publisher");
+        node.run(&["record", "--background", "off", &reference])
+            .await?;
+        let pushed = node.run(&["pack", "push", &reference]).await?;
+        print!("{}", String::from_utf8_lossy(&pushed));
+        cold::copy_directory(
+            &node.root().join("startup"),
+            &self.directory.join("startup"),
+        )?;
+        node.close().await?;
+        Ok(self.reference(name))
+    }
+
     /// The reference of a published image through the link.
     fn reference(&self, name: &str) -> String {
         format!("{}/{name}:latest", self.link.address())

@@ -8,6 +8,7 @@ mod damage;
 mod growth;
 mod gzip;
 mod plain;
+mod writers;
 mod zstd;
 
 use super::*;

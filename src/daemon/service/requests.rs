@@ -9,6 +9,7 @@ use crate::daemon::catalog::Catalog;
 use crate::daemon::control::{
     Background, Failure, ImageRequest, Inspection, MountedImage, Outcome, Program, Request,
 };
+use crate::daemon::early::{self, EarlyPack};
 use crate::daemon::holders::is_container_name;
 use crate::daemon::layers::{LayerBook, OpenLayers};
 use crate::daemon::mounted::ImageMount;
@@ -19,8 +20,8 @@ use crate::daemon::startups::StartKey;
 use crate::daemon::timeline::Stopwatch;
 use brisk_container::spec::entrypoint;
 use brisk_container::spec::environment::DEFAULT_PATH;
-use brisk_image::{Observer, ResolvedImage};
-use brisk_layer::fetch_before_exec;
+use brisk_image::{Observer, Query, ResolvedImage, pack};
+use brisk_layer::{PackDownload, fetch_before_exec};
 
 /// How long `umount` waits until everything of the mount is cleared away.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
@@ -91,6 +92,9 @@ impl Service {
                 let startup = key.and_then(|key| self.startups.describe(reference, key));
                 Ok(Outcome::Startup { startup })
             }
+            Request::PushPack { image, program } => {
+                self.push_pack(&image, &program, &observer).await
+            }
             Request::Pull { image } => self.pull(&image, &observer).await,
             Request::Images => Ok(Outcome::Images {
                 images: self.catalog.rows(),
@@ -148,18 +152,28 @@ impl Service {
         }
         let watch = Stopwatch::start(observer.clone());
         let observer: Arc<dyn Observer> = watch.clone();
-        let image = self.resolve(&request, false, &observer).await?;
+        let query = self.queries.query(&request, false)?;
+        let early = EarlyPack::new(&observer, query.clone(), &program, &self.cache);
+        let listening: Arc<dyn Observer> = early.clone();
+        let image = self.resolve(&request, false, &listening).await?;
         let resolved = Instant::now();
         let background = self.background(&request);
         let service = self.clone();
         let (mounts, startups) = (self.mounts.clone(), self.startups.clone());
         off_the_reactor(move || {
             let key = start_key(&image, &program)?;
+            let on_layers = |open: &OpenLayers| {
+                if let Some(key) = key {
+                    let attached = || attached_pack(&query, &image, key);
+                    startups.prefetch(key, open, early.take(), attached);
+                }
+            };
             let wanted = Wanted {
                 image: &image,
                 request: &request,
                 background,
                 alone: program.alone,
+                on_layers: &on_layers,
             };
             let acquired = mounts.acquire(&wanted, &container)?;
             if let (Some(open), Some(key)) = (&acquired.new, key) {
@@ -219,6 +233,7 @@ impl Service {
                 request: &request,
                 background,
                 alone: true,
+                on_layers: &|_| {},
             };
             let directory = mounts.mount_at(&wanted, &place)?;
             Ok(mounted(&image, directory))
@@ -226,7 +241,7 @@ impl Service {
         .await?
     }
 
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         request: &ImageRequest,
         refresh: bool,
@@ -315,10 +330,22 @@ impl Service {
 }
 
 /// The start of a program of an image; none where neither names one.
-fn start_key(image: &ResolvedImage, program: &Program) -> Result<Option<StartKey>, Failure> {
+pub(super) fn start_key(
+    image: &ResolvedImage,
+    program: &Program,
+) -> Result<Option<StartKey>, Failure> {
     let manifest = image.record.manifest.parse();
     let manifest = manifest.map_err(|e: index_format::DigestError| failure(&e, None))?;
     Ok(StartKey::new(manifest, &image.config, program))
+}
+
+/// The pack that an image is known to have, which is asked for its table first.
+fn attached_pack(query: &Query, image: &ResolvedImage, key: StartKey) -> Option<PackDownload> {
+    let place = pack::choose(&image.record.packs, key.command)?;
+    early::download(query, place, false)
+        .inspect_err(|error| tracing::warn!(%error, "a pack cannot be read"))
+        .ok()
+        .flatten()
 }
 
 fn mounted(image: &ResolvedImage, directory: PathBuf) -> Outcome {

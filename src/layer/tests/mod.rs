@@ -6,6 +6,7 @@ mod content;
 mod damage;
 mod faults;
 mod neighbours;
+mod pack;
 mod passing;
 mod reads;
 mod recorder;

@@ -12,6 +12,8 @@ mod gzip;
 mod history;
 mod plain;
 mod varint;
+#[cfg(any(test, feature = "writers"))]
+pub mod writers;
 mod zstd;
 
 pub use self::error::CodecError;

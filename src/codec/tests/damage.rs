@@ -123,10 +123,10 @@ proptest! {
         damage in damage(), bit in 0u8..20, length in 0u64..20_000,
         kind in 0usize..6, level in 0u32..10, seed: u64,
     ) {
-        let layer = super::writers::flate2(&make(KINDS[kind], seed, 20_000), level);
+        let layer = crate::writers::flate2(&make(KINDS[kind], seed, 20_000), level);
         scan_damaged(Compression::Gzip, &layer, &damage);
         decode_damaged(Compression::Gzip, &layer, &damage, bit, length);
-        let layer = super::writers::small_blocks(&make(KINDS[kind], seed, 20_000), seed);
+        let layer = crate::writers::small_blocks(&make(KINDS[kind], seed, 20_000), seed);
         scan_damaged(Compression::Gzip, &layer, &damage);
         decode_damaged(Compression::Gzip, &layer, &damage, bit, length);
     }
@@ -138,9 +138,9 @@ proptest! {
     ) {
         let content = make(KINDS[kind], seed, 20_000);
         let layers = [
-            super::writers::zstd(&content, level, true, true),
-            super::writers::zstd_small_blocks(&content, level, 12, 1000, seed),
-            super::writers::zstd_frames(&content, 5000, seed),
+            crate::writers::zstd(&content, level, true, true),
+            crate::writers::zstd_small_blocks(&content, level, 12, 1000, seed),
+            crate::writers::zstd_frames(&content, 5000, seed),
         ];
         for layer in layers {
             scan_damaged(Compression::Zstd, &layer, &damage);

@@ -1,8 +1,8 @@
 //! Chunks grow where checkpoints are costly.
 
 use super::content::{Kind, make};
-use super::writers::{run, zstd, zstd_by_go};
 use super::*;
+use crate::writers::{run, zstd, zstd_by_go};
 
 const SIZE: u64 = 500_000;
 
@@ -69,7 +69,7 @@ fn growth_ends_before_a_chunk_is_too_long_to_read() {
     let content = part.repeat((MAX_CHUNK_LENGTH as usize * 2).div_ceil(part.len()));
     for (compression, layer) in [
         (Compression::Zstd, zstd(&content, 1, true, true)),
-        (Compression::Gzip, super::writers::flate2(&content, 6)),
+        (Compression::Gzip, crate::writers::flate2(&content, 6)),
     ] {
         let (grown, stream) = scan_growing(compression, &layer);
         assert!(stream == content);

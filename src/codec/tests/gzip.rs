@@ -1,8 +1,8 @@
 use std::io::Write;
 
 use super::content::{KINDS, Kind, make};
-use super::writers::{flate2, members, run, small_blocks};
 use super::*;
+use crate::writers::{flate2, members, run, small_blocks};
 use proptest::prelude::*;
 
 const GZIP: Compression = Compression::Gzip;

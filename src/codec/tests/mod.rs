@@ -8,7 +8,6 @@ mod damage;
 mod growth;
 mod gzip;
 mod plain;
-mod writers;
 mod zstd;
 
 use super::*;

@@ -1,6 +1,6 @@
 use super::content::{KINDS, Kind, make};
-use super::writers::{run, zstd, zstd_frames, zstd_small_blocks};
 use super::*;
+use crate::writers::{run, zstd, zstd_frames, zstd_small_blocks};
 use proptest::prelude::*;
 
 const ZSTD: Compression = Compression::Zstd;

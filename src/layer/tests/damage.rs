@@ -1,9 +1,9 @@
-//! Every byte of a layer damaged: what is read is right, or an error. The damage is in the blob
-//! itself, so that fetching anew does not help.
+//! Every byte of a layer or of its index damaged: what is read is right, or an error. The damage is
+//! in the file itself, so that fetching anew does not help.
 
 use std::sync::Arc;
 
-use index_format::{Compression, Digest};
+use index_format::{Compression, Digest, Index, InodeNumber, Limits, merge};
 use tokio::runtime::Handle;
 
 use super::{Dice, Fixture, Listener, fixture_of, policy, stream};
@@ -13,6 +13,8 @@ use crate::{
 };
 use brisk_blob::faulty::FaultyBlob;
 use brisk_cache::{Budget, Cache, LayerKey};
+use brisk_codec::writers::run;
+use brisk_indexer::{Discard, IndexOptions, LayerIndexer};
 
 const PATTERNS: [u8; 3] = [0x01, 0x80, 0xff];
 
@@ -38,7 +40,11 @@ impl Lab {
     }
 
     fn layer(&self, blob: Vec<u8>) -> Arc<Layer> {
-        let index = &self.fixture.index;
+        self.layer_by(&self.fixture.index, blob).unwrap()
+    }
+
+    /// The same blob as another index describes it.
+    fn layer_by(&self, index: &Index, blob: Vec<u8>) -> Result<Arc<Layer>, ReadError> {
         let key = LayerKey::trusted(index.layer_digest());
         Layer::new(LayerParts {
             index: index.clone(),
@@ -58,7 +64,6 @@ impl Lab {
                 answer: Ok(true),
             }),
         })
-        .unwrap()
     }
 
     /// Reads what a damaged byte may spoil; whether that was noticed.
@@ -87,18 +92,14 @@ impl Lab {
     }
 }
 
-fn program(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
-    super::neighbours::run(program, arguments, content)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_damaged_byte_of_a_small_layer_is_noticed_or_harmless() {
     let content = stream(5_000, 5);
-    let gzip = program("gzip", &["-6", "-n"], &content);
-    let zstd = program("zstd", &["-3"], &content);
+    let gzip = run("gzip", &["-6", "-n"], &content);
+    let zstd = run("zstd", &["-3"], &content);
     let members = [
-        program("gzip", &["-9", "-n"], &content[..2_500]),
-        program("gzip", &["-1", "-n"], &content[2_500..]),
+        run("gzip", &["-9", "-n"], &content[..2_500]),
+        run("gzip", &["-1", "-n"], &content[2_500..]),
     ];
     for (compression, blob) in [
         (Compression::Gzip, gzip),
@@ -124,7 +125,7 @@ async fn random_damaged_bytes_of_a_large_layer_are_noticed_or_harmless() {
         (Compression::Gzip, "gzip", ["-6", "-n"]),
         (Compression::Zstd, "zstd", ["-3", "--no-progress"]),
     ] {
-        let blob = program(name, &arguments, &content);
+        let blob = run(name, &arguments, &content);
         let lab = Lab::new(fixture_of(compression, content.clone(), blob, 100_000));
         let mut dice = Dice(11);
         let mut noticed = 0;
@@ -140,11 +141,111 @@ async fn random_damaged_bytes_of_a_large_layer_are_noticed_or_harmless() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_blob_gives_an_error() {
     let content = stream(300_000, 7);
-    let blob = program("gzip", &["-6", "-n"], &content);
+    let blob = run("gzip", &["-6", "-n"], &content);
     let lab = Lab::new(fixture_of(Compression::Gzip, content, blob.clone(), 50_000));
     let mut cut = blob.clone();
     let end = cut.len() / 2;
     cut[end..].fill(0);
     let read = lab.layer(cut).read(0, 300_000).await;
     assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+}
+
+/// Everything that an index says of its tree.
+fn tree_of(index: &Index) -> String {
+    let mut said = String::new();
+    for number in (1..=index.inode_count()).map(InodeNumber) {
+        let inode = index.inode(number).unwrap();
+        said += &format!("{inode:?} {:?}\n", index.content_digest(number));
+        if inode.kind == index_format::FileKind::Directory {
+            for entry in index.entries(number).unwrap() {
+                said += &format!("{:?}\n", entry.unwrap());
+            }
+        }
+        for pair in index.xattrs(number).unwrap() {
+            said += &format!("{:?}\n", pair.unwrap());
+        }
+    }
+    said
+}
+
+/// Damages every byte of the header and random ones of the rest by `PATTERNS`; what is refused
+/// neither when it is opened nor when it is validated must have another identity, and goes to
+/// `accepted`.
+fn damage_index(bytes: &[u8], mut accepted: impl FnMut(Index)) {
+    let good = Index::open(bytes.to_vec()).unwrap();
+    good.validate().unwrap();
+    let mut dice = Dice(21);
+    let header = good.header().length as usize;
+    let of_header = (0..header).flat_map(|at| PATTERNS.map(|pattern| (at, pattern)));
+    let random = (0..1_000).map(|number| {
+        let at = dice.below(bytes.len() as u64) as usize;
+        (at, PATTERNS[number % PATTERNS.len()])
+    });
+    for (position, pattern) in of_header.chain(random) {
+        let mut damaged = bytes.to_vec();
+        damaged[position] ^= pattern;
+        let Ok(index) = Index::open(damaged) else {
+            continue;
+        };
+        if index.validate().is_ok() {
+            assert!(position < header, "byte {position} ^ {pattern:#x}");
+            assert_ne!(index.digest(), good.digest());
+            accepted(index);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_bytes_of_real_indexes_are_noticed_or_harmless() {
+    // The sources of this project, as a layer.
+    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let arguments = ["--sort=name", "-C", project, "-c", "src", "index-format"];
+    let content = run("tar", &arguments, b"");
+    for (compression, program) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
+        let blob = run(program, &["-3"], &content);
+        let options = IndexOptions {
+            chunk_size: Some(200_000),
+            ..IndexOptions::default()
+        };
+        let mut indexer = LayerIndexer::new(compression, options).unwrap();
+        indexer.push(&blob, &mut Discard).unwrap();
+        let bytes = indexer.finish().unwrap().bytes;
+        let index = Index::open(bytes.clone()).unwrap();
+        let tree = tree_of(&index);
+        assert!(index.inode_count() > 300 && index.chunk_count() > 5);
+        let merged = merge(std::slice::from_ref(&index), &Limits::default())
+            .unwrap()
+            .bytes;
+        let lab = Lab::new(Fixture {
+            stream: content.clone(),
+            blob,
+            index,
+            index_bytes: bytes.clone(),
+        });
+
+        let mut accepted = Vec::new();
+        damage_index(&bytes, |index| accepted.push(index));
+        // Digests, features and compression are no more than claims: whoever reads an index holds
+        // them against what the image says.
+        assert!(accepted.len() > 200, "{}", accepted.len());
+        let mut served = 0;
+        for index in accepted {
+            assert!(tree_of(&index) == tree);
+            // Of another size than the cache or the blob: refused here.
+            let Ok(layer) = lab.layer_by(&index, lab.fixture.blob.clone()) else {
+                continue;
+            };
+            for number in [0, index.chunk_count() - 1] {
+                let range = index.chunk(number).unwrap().stream;
+                if let Ok(bytes) = layer.read(range.start, range.end - range.start).await {
+                    assert!(bytes == content[range.start as usize..range.end as usize]);
+                    served += 1;
+                }
+            }
+        }
+        assert!(served > 100, "{served}");
+
+        let whole = tree_of(&Index::open(merged.clone()).unwrap());
+        damage_index(&merged, |index| assert!(tree_of(&index) == whole));
+    }
 }

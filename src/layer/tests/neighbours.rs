@@ -1,35 +1,15 @@
 //! A chunk gives the same bytes cold and with any of its neighbours in the cache, whoever wrote
 //! the layer.
 //!
-//! Runs the programs gzip, pigz and zstd.
+//! Runs the programs gzip, pigz, zstd and skopeo.
 
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use index_format::Compression;
 
 use super::{Dice, World, fixture_of, policy, stream};
 use brisk_cache::Budget;
-
-/// Runs a program over `content`, stdin to stdout.
-pub(super) fn run(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("these tests need the program {program}: {error}"));
-    let mut input = child.stdin.take().unwrap();
-    let mut output = Vec::new();
-    std::thread::scope(|scope| {
-        scope.spawn(move || input.write_all(content).unwrap());
-        let mut stdout = child.stdout.take().unwrap();
-        stdout.read_to_end(&mut output).unwrap();
-    });
-    assert!(child.wait().unwrap().success(), "{program} {arguments:?}");
-    output
-}
+use brisk_codec::writers::{gzip_by_go, run, zstd_by_go};
 
 /// The same content by every writer.
 fn layers(content: &[u8]) -> Vec<(&'static str, Compression, Vec<u8>)> {
@@ -56,6 +36,8 @@ fn layers(content: &[u8]) -> Vec<(&'static str, Compression, Vec<u8>)> {
             zstd(&["-3", "-T2", "-B512KiB"]),
         ),
         ("frames", Compression::Zstd, in_parts("zstd", &["-3"])),
+        ("gzip by Go", Compression::Gzip, gzip_by_go(content)),
+        ("zstd by Go", Compression::Zstd, zstd_by_go(content)),
         ("plain", Compression::None, content.to_vec()),
     ]
 }

@@ -1,14 +1,42 @@
-//! The compressors that layers come from.
+//! The compressors that layers come from, for the tests of this floor and of those above.
+//!
+//! Runs the programs that it names.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use flate2::write::{DeflateEncoder, GzEncoder};
 
-use super::content::Random;
+/// xorshift64*: the same numbers on every machine.
+pub struct Random(u64);
+
+impl Random {
+    /// Numbers from a seed.
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next number.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends, so it is no iterator"
+    )]
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below a limit.
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 16) as usize % limit
+    }
+}
 
 /// Runs a program over `content`, stdin to stdout.
-pub(super) fn run(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
+pub fn run(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -31,7 +59,7 @@ pub(super) fn run(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> 
 }
 
 /// One gzip member by flate2.
-pub(super) fn flate2(content: &[u8], level: u32) -> Vec<u8> {
+pub fn flate2(content: &[u8], level: u32) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(level));
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
@@ -39,7 +67,7 @@ pub(super) fn flate2(content: &[u8], level: u32) -> Vec<u8> {
 
 /// One member of many small blocks, flushed after every few hundred to few thousand bytes
 /// and at other levels in between (stored, fixed and dynamic blocks mixed).
-pub(super) fn small_blocks(content: &[u8], seed: u64) -> Vec<u8> {
+pub fn small_blocks(content: &[u8], seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut member = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let mut rest = content;
@@ -65,7 +93,7 @@ pub(super) fn small_blocks(content: &[u8], seed: u64) -> Vec<u8> {
 }
 
 /// Members one after another, some empty, each of up to `longest` bytes.
-pub(super) fn members(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
+pub fn members(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut layer = flate2(&[], 6);
     let mut rest = content;
@@ -82,7 +110,7 @@ pub(super) fn members(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
 }
 
 /// One zstd frame by libzstd at this level, with or without a checksum and content size.
-pub(super) fn zstd(content: &[u8], level: i32, checksum: bool, size: bool) -> Vec<u8> {
+pub fn zstd(content: &[u8], level: i32, checksum: bool, size: bool) -> Vec<u8> {
     let mut encoder = zstd_safe::CCtx::create();
     let parameters = [
         zstd_safe::CParameter::CompressionLevel(level),
@@ -99,7 +127,7 @@ pub(super) fn zstd(content: &[u8], level: i32, checksum: bool, size: bool) -> Ve
 
 /// One zstd frame flushed after every few bytes, so that it has many small blocks; with a
 /// window of 2^`window_log` bytes and changing content that brings in every table mode.
-pub(super) fn zstd_small_blocks(
+pub fn zstd_small_blocks(
     content: &[u8],
     level: i32,
     window_log: u32,
@@ -121,7 +149,7 @@ pub(super) fn zstd_small_blocks(
 }
 
 /// Frames of up to `longest` bytes, some empty, with skippable frames between.
-pub(super) fn zstd_frames(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
+pub fn zstd_frames(content: &[u8], longest: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut layer = Vec::new();
     let mut rest = content;
@@ -148,7 +176,17 @@ pub(super) fn zstd_frames(content: &[u8], longest: usize, seed: u64) -> Vec<u8> 
 }
 
 /// One frame by the zstd encoder in Go that builders of images use, by way of skopeo.
-pub(super) fn zstd_by_go(content: &[u8]) -> Vec<u8> {
+pub fn zstd_by_go(content: &[u8]) -> Vec<u8> {
+    by_go("zstd", &[0x28, 0xb5, 0x2f, 0xfd], content)
+}
+
+/// What the gzip encoder in Go writes that builders of images use, by way of skopeo.
+pub fn gzip_by_go(content: &[u8]) -> Vec<u8> {
+    by_go("gzip", &[0x1f, 0x8b, 8], content)
+}
+
+/// The layer, known by its first bytes, of an image that skopeo has compressed in that format.
+fn by_go(format: &str, magic: &[u8], content: &[u8]) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("layout");
     let blobs = layout.join("blobs/sha256");
@@ -190,8 +228,9 @@ pub(super) fn zstd_by_go(content: &[u8]) -> Vec<u8> {
             "--insecure-policy",
             "copy",
             "-q",
+            "--dest-compress",
             "--dest-compress-format",
-            "zstd",
+            format,
         ])
         .arg(format!("oci:{}:one", layout.display()))
         .arg(format!("oci:{}:one", output.display()))
@@ -201,6 +240,6 @@ pub(super) fn zstd_by_go(content: &[u8]) -> Vec<u8> {
     let layers = std::fs::read_dir(output.join("blobs/sha256")).unwrap();
     layers
         .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
-        .find(|bytes| bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]))
+        .find(|bytes| bytes.starts_with(magic))
         .unwrap()
 }

@@ -2,28 +2,33 @@
 
 use crate::limit::MAX_POOL_SIZE;
 use crate::write::WriteError;
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, RandomState};
 
 /// Names, link targets, xattr names and values, in the order of their first use.
-#[derive(Debug)]
-pub(crate) struct Pool<'a> {
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
     bytes: Vec<u8>,
-    seen: HashMap<&'a [u8], u32>,
+    /// Offset and length of every string. Keyed at random: strings are hostile.
+    seen: HashTable<(u32, u32)>,
+    hasher: RandomState,
 }
 
-impl<'a> Pool<'a> {
+impl Pool {
     /// An empty pool with room for so many strings.
-    pub(crate) fn with_capacity(strings: usize) -> Pool<'a> {
+    pub(crate) fn with_capacity(strings: usize) -> Pool {
         Pool {
-            bytes: Vec::new(),
-            seen: HashMap::with_capacity(strings),
+            seen: HashTable::with_capacity(strings),
+            ..Pool::default()
         }
     }
 
     /// The offset of `string`, which is added where it is new.
-    pub(crate) fn intern(&mut self, string: &'a [u8]) -> Result<u32, WriteError> {
-        if let Some(&offset) = self.seen.get(string) {
-            return Ok(offset);
+    pub(crate) fn intern(&mut self, string: &[u8]) -> Result<u32, WriteError> {
+        let hash = self.hasher.hash_one(string);
+        let is_it = |place: &(u32, u32)| string_at(&self.bytes, *place) == string;
+        if let Some((offset, _)) = self.seen.find(hash, is_it) {
+            return Ok(*offset);
         }
         let value = self.bytes.len() as u64 + string.len() as u64;
         if value > MAX_POOL_SIZE {
@@ -36,7 +41,11 @@ impl<'a> Pool<'a> {
         // MAX_POOL_SIZE is less than 2^32.
         let offset = self.bytes.len() as u32;
         self.bytes.extend_from_slice(string);
-        self.seen.insert(string, offset);
+        let place = (offset, string.len() as u32);
+        let (bytes, hasher) = (&self.bytes, &self.hasher);
+        self.seen.insert_unique(hash, place, |place| {
+            hasher.hash_one(string_at(bytes, *place))
+        });
         Ok(offset)
     }
 
@@ -44,4 +53,8 @@ impl<'a> Pool<'a> {
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+fn string_at(bytes: &[u8], (offset, length): (u32, u32)) -> &[u8] {
+    &bytes[offset as usize..][..length as usize]
 }

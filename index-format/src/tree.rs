@@ -2,18 +2,19 @@
 //! archive's order, later ones replace earlier ones, whiteouts stay as markers.
 
 mod insert;
+mod names;
 mod node;
 mod resolve;
+mod source;
 
 pub use crate::tree::node::{FileData, Node, NodeContent, XattrPairs};
 
 use crate::digest::Digest;
-use crate::draft::{Attributes, Draft, DraftContent, DraftNode};
+use crate::draft::Attributes;
 use crate::inode::FileKind;
-use crate::limit::MAX_INODES;
+use crate::limit::{MAX_ENTRIES, MAX_INODES};
+use crate::tree::names::{FirstLink, Names};
 use crate::tree::node::{TreeContent, TreeNode};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// A node of one [`Tree`]. Meaningless in any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +67,9 @@ pub enum TreeError {
     /// More inodes than the limit, those counted that were replaced later.
     #[error("the layer has more than {MAX_INODES} entries")]
     TooManyInodes,
+    /// More names than the limit, those counted that were removed later.
+    #[error("the layer has more than {MAX_ENTRIES} names, or 4 GiB of them")]
+    TooManyNames,
     /// Directories have one name only.
     #[error(
         "{:?}: a hardlink to the directory {:?}",
@@ -93,6 +97,9 @@ pub enum TreeError {
 pub struct Tree {
     /// Every node ever made; replaced ones stay behind, unreachable.
     nodes: Vec<TreeNode>,
+    names: Names,
+    /// Digests of contents, in the order in which they became known.
+    digests: Vec<Digest>,
 }
 
 impl Default for Tree {
@@ -106,6 +113,8 @@ impl Tree {
     pub fn new() -> Tree {
         Tree {
             nodes: vec![TreeNode::implicit_directory()],
+            names: Names::default(),
+            digests: Vec::new(),
         }
     }
 
@@ -113,7 +122,9 @@ impl Tree {
     /// node has been replaced meanwhile.
     pub fn set_content_digest(&mut self, node: NodeId, digest: Digest) {
         if let Some(node) = self.nodes.get_mut(node.0 as usize) {
-            node.digest = Some(digest);
+            self.digests.push(digest);
+            // There are fewer than 2^32: nodes are, and each has one.
+            node.digest = self.digests.len() as u32;
         }
     }
 
@@ -141,10 +152,7 @@ impl Tree {
     }
 
     fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
-        match &self.node(directory).content {
-            TreeContent::Directory(children) => children.get(name).copied(),
-            _ => None,
-        }
+        self.names.get(directory, name)
     }
 
     fn allocate(&mut self, node: TreeNode) -> Result<NodeId, TreeError> {
@@ -157,65 +165,11 @@ impl Tree {
     }
 
     /// Gives `directory`'s `name` to `child`, whatever had it before.
-    fn link(&mut self, directory: NodeId, name: &[u8], child: NodeId) {
-        if let TreeContent::Directory(children) = &mut self.node_mut(directory).content {
-            children.insert(name.into(), child);
+    fn link(&mut self, directory: NodeId, name: &[u8], child: NodeId) -> Result<(), TreeError> {
+        if let TreeContent::Directory(first) = &mut self.nodes[directory.0 as usize].content {
+            *first = self.names.put(directory, name, child, *first)?;
         }
-    }
-
-    /// The tree as the writer wants it.
-    pub(crate) fn draft(&self) -> Draft<'_> {
-        Draft {
-            nodes: self.nodes.iter().map(draft_node).collect(),
-        }
-    }
-}
-
-fn draft_node(node: &TreeNode) -> DraftNode<'_> {
-    let content = match &node.content {
-        TreeContent::Directory(children) => DraftContent::Directory(
-            children
-                .iter()
-                .map(|(name, child)| (&**name, child.0))
-                .collect(),
-        ),
-        TreeContent::Regular {
-            size,
-            data: FileData::Whole(offset),
-        } => DraftContent::Whole {
-            size: *size,
-            stream_offset: offset.0,
-        },
-        TreeContent::Regular {
-            size,
-            data: FileData::Sparse(extents),
-        } => DraftContent::Sparse {
-            size: *size,
-            extents: Cow::Borrowed(extents),
-        },
-        TreeContent::Link { kind, target } => DraftContent::Link {
-            kind: *kind,
-            target,
-        },
-        TreeContent::Device { kind, device } => DraftContent::Device {
-            kind: *kind,
-            major: device.major,
-            minor: device.minor,
-        },
-        TreeContent::Plain(kind) => DraftContent::Plain(*kind),
-    };
-    DraftNode {
-        attributes: node.attributes,
-        layer: 0,
-        opaque: node.opaque,
-        implicit: node.implicit,
-        digest: node.digest.as_ref(),
-        xattrs: node
-            .xattrs
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect(),
-        content,
+        Ok(())
     }
 }
 
@@ -226,9 +180,9 @@ impl TreeNode {
             implicit: true,
             opaque: false,
             has_entries: false,
-            xattrs: Vec::new(),
-            digest: None,
-            content: TreeContent::Directory(BTreeMap::new()),
+            xattrs: None,
+            digest: 0,
+            content: TreeContent::Directory(FirstLink::default()),
         }
     }
 
@@ -242,8 +196,8 @@ impl TreeNode {
             implicit: false,
             opaque: false,
             has_entries: true,
-            xattrs: Vec::new(),
-            digest: None,
+            xattrs: None,
+            digest: 0,
             content,
         }
     }

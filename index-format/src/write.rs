@@ -2,9 +2,11 @@
 
 mod assemble;
 mod layout;
+mod source;
 
 pub(crate) use crate::write::assemble::{HeaderFields, Sections, assemble};
 pub(crate) use crate::write::layout::lay_out;
+pub(crate) use crate::write::source::Source;
 
 use crate::chunk::NewChunk;
 use crate::digest::Digest;
@@ -69,7 +71,7 @@ pub struct LaidOut(Sections);
 /// # Errors
 /// More of something than an index can hold.
 pub fn lay_out_tree(tree: Tree) -> Result<LaidOut, WriteError> {
-    lay_out(&tree.draft()).map(LaidOut)
+    lay_out(tree).map(LaidOut)
 }
 
 /// The complete index of a layer, ready for a file.
@@ -78,7 +80,7 @@ pub fn lay_out_tree(tree: Tree) -> Result<LaidOut, WriteError> {
 /// Parts that exceed a limit, or that a reader's validation would refuse: that validation runs
 /// on the result, so whatever is returned is valid.
 pub fn write(parts: &LayerParts<'_>) -> Result<Vec<u8>, WriteError> {
-    write_laid_out(LaidOut(lay_out(&parts.tree.draft())?), parts)
+    write_laid_out(lay_out_tree(parts.tree.clone())?, parts)
 }
 
 /// As [`write`], with a tree that was laid out before; the tree of `parts` is not looked at.

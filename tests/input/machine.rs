@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::node::Node;
 use crate::support::{done, images};
-use crate::traces::is_clean;
+use crate::traces::{fails, is_clean};
 
 fn image() -> String {
     format!("oci:{}:latest", images::layout("zoo").display())
@@ -99,4 +99,64 @@ fn a_full_disk_is_no_error_to_readers() {
     let script = "cat /zoo/random /zoo/large | wc -c";
     let read = done(&node.command(["run", "--rm", &image(), "sh", "-c", script]));
     assert_eq!((read.code, read.out.as_str()), (0, "9000000\n"), "{read:?}");
+}
+
+/// A file system in memory with that much room, at a directory of the node.
+fn little_room(node: &Node, name: &str, size: &str) -> std::path::PathBuf {
+    let place = node.directory(name);
+    let option = format!("size={size}");
+    crate::support::run(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &option, "none"])
+            .arg(&place),
+    );
+    place
+}
+
+/// Files below a directory, but for empty ones.
+fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![directory.to_path_buf()];
+    while let Some(next) = waiting.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            } else if metadata.len() > 0 {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_disk_too_full_for_an_index_is_named_and_left_as_it_was() {
+    let node = Node::new();
+    let layers = images::layer_blobs("zoo");
+    let largest = layers
+        .iter()
+        .max_by_key(|(_, file)| file.metadata().unwrap().len());
+    let layer = largest.unwrap().1.to_str().unwrap();
+    let place = little_room(&node, "place", "16k");
+    let output = place.join("the.index");
+    std::fs::write(&output, b"what was there").unwrap();
+    let words = ["index", "build", "-o", output.to_str().unwrap(), layer];
+    let failed = fails(&node, &words, 1);
+    for word in ["the.index", "No space left", "hint:"] {
+        assert!(failed.err.contains(word), "{word}: {failed:?}");
+    }
+    assert_eq!(std::fs::read(&output).unwrap(), b"what was there");
+    assert_eq!(files_below(&place), [output]);
+
+    // Room for the documents of the image, and not for its indexes.
+    let root = little_room(&node, "root", "64k");
+    let failed = fails(&node, &["index", "build", &image()], 1);
+    assert!(failed.err.contains("No space left"), "{failed:?}");
+    assert!(failed.err.contains(root.to_str().unwrap()), "{failed:?}");
+    for file in files_below(&root.join("indexes")) {
+        // What is there is whole.
+        let words = ["index", "inspect", file.to_str().unwrap()];
+        node.brisk(&words);
+    }
 }

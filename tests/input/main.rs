@@ -14,5 +14,6 @@ mod hostile;
 mod images;
 mod indexes;
 mod interrupt;
+mod links;
 mod machine;
 mod traces;

@@ -42,7 +42,7 @@ impl Tree {
             new.opaque = true;
         }
         let new = self.allocate(new)?;
-        self.link(directory, name, new);
+        self.link(directory, name, new)?;
         Ok(new)
     }
 
@@ -64,7 +64,7 @@ impl Tree {
                 return Err(TreeError::LinkToDirectory { path, target });
             }
             let directory = self.make_directories(path, directory, Purpose::Entry)?;
-            self.link(directory, name, found);
+            self.link(directory, name, found)?;
             return Ok(match self.node(found).content.kind() {
                 FileKind::ForeignLink => Linked::Foreign(found),
                 _ => Linked::Local(found),
@@ -77,10 +77,10 @@ impl Tree {
         let directory = self.make_directories(path, directory, Purpose::Entry)?;
         let link = TreeContent::Link {
             kind: FileKind::ForeignLink,
-            target: target.to_vec(),
+            target: target.into(),
         };
         let link = self.allocate(TreeNode::bare(link))?;
-        self.link(directory, name, link);
+        self.link(directory, name, link)?;
         Ok(Linked::Foreign(link))
     }
 
@@ -106,7 +106,7 @@ impl Tree {
             Some(_) | None => {
                 let marker = TreeNode::bare(TreeContent::Plain(FileKind::Whiteout));
                 let marker = self.allocate(marker)?;
-                self.link(directory, name, marker);
+                self.link(directory, name, marker)?;
             }
         }
         Ok(())
@@ -133,20 +133,21 @@ impl Tree {
             if std::mem::replace(&mut self.node_mut(directory).opaque, true) {
                 continue;
             }
-            let TreeContent::Directory(children) = &mut self.node_mut(directory).content else {
+            let TreeContent::Directory(first) = self.node(directory).content else {
                 continue;
             };
-            let mut children = std::mem::take(children);
-            children.retain(|_, child| {
-                let child = self.node(*child);
+            let nodes = &self.nodes;
+            let first = self.names.retain(first, |child| {
+                let child = &nodes[child.0 as usize];
                 match child.content {
                     TreeContent::Directory(_) => child.has_entries,
                     TreeContent::Plain(kind) => kind != FileKind::Whiteout,
                     _ => true,
                 }
             });
-            pending.extend(children.values().filter(|child| self.is_directory(**child)));
-            self.node_mut(directory).content = TreeContent::Directory(children);
+            let below = self.names.of(first).map(|(_, child)| child);
+            pending.extend(below.filter(|child| self.is_directory(*child)));
+            self.node_mut(directory).content = TreeContent::Directory(first);
         }
     }
 

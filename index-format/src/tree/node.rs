@@ -1,6 +1,5 @@
 //! What an entry of a layer is, as a builder hands it over and as the tree keeps it.
 
-use crate::digest::Digest;
 use crate::draft::Attributes;
 use crate::extent::Extent;
 use crate::inode::{Device, FileKind, Timestamp};
@@ -9,7 +8,7 @@ use crate::limit::{
     MAX_XATTR_VALUE_LENGTH,
 };
 use crate::offset::StreamOffset;
-use crate::tree::NodeId;
+use crate::tree::names::FirstLink;
 use crate::xattr::is_overlay_private;
 use std::collections::BTreeMap;
 
@@ -78,18 +77,31 @@ pub(crate) struct TreeNode {
     /// Of a directory: an entry of this layer is it or was put below it. A whiteout of its own
     /// name then keeps it.
     pub(crate) has_entries: bool,
-    pub(crate) xattrs: XattrPairs,
-    pub(crate) digest: Option<Digest>,
+    /// Few files have any: a pointer is smaller than a list.
+    pub(crate) xattrs: Option<Box<XattrPairs>>,
+    /// The number of its content's digest in the tree's list, counted from 1; 0: none.
+    pub(crate) digest: u32,
     pub(crate) content: TreeContent,
 }
 
 /// What a node of a tree under construction is.
 #[derive(Clone, Debug)]
 pub(crate) enum TreeContent {
-    Directory(BTreeMap<Box<[u8]>, NodeId>),
-    Regular { size: u64, data: FileData },
-    Link { kind: FileKind, target: Vec<u8> },
-    Device { kind: FileKind, device: Device },
+    Directory(FirstLink),
+    Whole {
+        size: u64,
+        offset: StreamOffset,
+    },
+    /// Size and extents.
+    Sparse(Box<(u64, Vec<Extent>)>),
+    Link {
+        kind: FileKind,
+        target: Box<[u8]>,
+    },
+    Device {
+        kind: FileKind,
+        device: Device,
+    },
     Plain(FileKind),
 }
 
@@ -98,7 +110,7 @@ impl TreeContent {
     pub(crate) fn kind(&self) -> FileKind {
         match self {
             TreeContent::Directory(_) => FileKind::Directory,
-            TreeContent::Regular { .. } => FileKind::Regular,
+            TreeContent::Whole { .. } | TreeContent::Sparse(_) => FileKind::Regular,
             TreeContent::Link { kind, .. }
             | TreeContent::Device { kind, .. }
             | TreeContent::Plain(kind) => *kind,
@@ -117,13 +129,13 @@ impl Node {
             return Err("a second has a thousand million nanoseconds");
         }
         let content = match self.content {
-            NodeContent::Directory => TreeContent::Directory(BTreeMap::new()),
+            NodeContent::Directory => TreeContent::Directory(FirstLink::default()),
             NodeContent::Regular { size, data } => regular(size, data)?,
             NodeContent::Symlink { target } => {
                 check_target(&target)?;
                 TreeContent::Link {
                     kind: FileKind::Symlink,
-                    target,
+                    target: target.into(),
                 }
             }
             NodeContent::CharDevice(Device { major: 0, minor: 0 }) => {
@@ -150,8 +162,11 @@ impl Node {
             implicit: false,
             opaque: false,
             has_entries: true,
-            xattrs: sorted_xattrs(self.xattrs)?,
-            digest: None,
+            xattrs: match self.xattrs.is_empty() {
+                true => None,
+                false => Some(Box::new(sorted_xattrs(self.xattrs)?)),
+            },
+            digest: 0,
             content,
         })
     }
@@ -172,21 +187,23 @@ fn regular(size: u64, data: FileData) -> Result<TreeContent, &'static str> {
     if size > MAX_FILE_SIZE {
         return Err("a file has at most 2^63-1 bytes");
     }
-    if let FileData::Sparse(extents) = &data {
-        let mut end = 0;
-        for extent in extents {
-            if extent.length == 0 || extent.file_offset.0 < end {
-                return Err("extents of a sparse file are empty or out of order");
-            }
-            end = extent
-                .file_offset
-                .0
-                .checked_add(extent.length)
-                .filter(|end| *end <= size)
-                .ok_or("an extent of a sparse file ends past the file")?;
+    let extents = match data {
+        FileData::Whole(offset) => return Ok(TreeContent::Whole { size, offset }),
+        FileData::Sparse(extents) => extents,
+    };
+    let mut end = 0;
+    for extent in &extents {
+        if extent.length == 0 || extent.file_offset.0 < end {
+            return Err("extents of a sparse file are empty or out of order");
         }
+        end = extent
+            .file_offset
+            .0
+            .checked_add(extent.length)
+            .filter(|end| *end <= size)
+            .ok_or("an extent of a sparse file ends past the file")?;
     }
-    Ok(TreeContent::Regular { size, data })
+    Ok(TreeContent::Sparse(Box::new((size, extents))))
 }
 
 /// Sorts, keeps the last of every name, and applies the kernel's limits.

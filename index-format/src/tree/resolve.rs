@@ -130,7 +130,7 @@ impl Tree {
         directory.implicit = !replaces;
         directory.opaque = replaces;
         let directory = self.allocate(directory)?;
-        self.link(parent, name, directory);
+        self.link(parent, name, directory)?;
         Ok(directory)
     }
 }

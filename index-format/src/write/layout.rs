@@ -1,7 +1,7 @@
 //! Lays a draft out: numbers its inodes breadth first, so that the entries and the inodes of
 //! one directory lie together, and makes the records.
 
-use crate::draft::{Draft, DraftContent, DraftId, DraftNode};
+use crate::draft::{DraftContent, DraftId, DraftNode};
 use crate::extent::Extent;
 use crate::inode::FileKind;
 use crate::limit::{MAX_ENTRIES, MAX_EXTENTS, MAX_INODES};
@@ -11,13 +11,10 @@ use crate::record::{
     InodeRecord, XattrRecord, XattrSetRecord, place_of,
 };
 use crate::section::SectionId;
-use crate::write::{Sections, WriteError};
+use crate::write::{Sections, Source, WriteError};
 use std::collections::HashMap;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
-
-/// The xattrs of one inode, sorted by name.
-type XattrSet<'a> = &'a [(&'a [u8], &'a [u8])];
 
 /// What numbering has found out about a node.
 #[derive(Clone, Copy, Default)]
@@ -28,59 +25,58 @@ struct Place {
     nlink: u32,
     /// Of directories.
     first_entry: u32,
+    entry_count: u32,
 }
 
-/// Makes the sections that describe the tree.
-pub(crate) fn lay_out(draft: &Draft<'_>) -> Result<Sections, WriteError> {
-    let mut pool = Pool::with_capacity(draft.nodes.len());
-    let mut places = vec![Place::default(); draft.nodes.len()];
-    let (order, entries) = number(draft, &mut places, &mut pool)?;
+/// Makes the sections that describe the tree. What is done with goes at once: of a million files
+/// everything here is large.
+pub(crate) fn lay_out(mut source: impl Source) -> Result<Sections, WriteError> {
+    let mut pool = Pool::with_capacity(source.node_count());
+    let mut places = vec![Place::default(); source.node_count()];
+    let (order, entries) = number(&source, &mut places, &mut pool)?;
+    source.forget_entries();
     let mut tables = Tables::default();
-    let mut inodes = Vec::with_capacity(order.len());
+    let mut inodes = Vec::with_capacity(order.len() * size_of::<InodeRecord>());
     for &id in &order {
-        let node = &draft.nodes[id as usize];
-        let place = &places[id as usize];
-        inodes.push(tables.inode_record(node, place, &mut pool)?);
+        let record = tables.inode_record(&source.node(id), &places[id as usize], &mut pool)?;
+        inodes.extend_from_slice(record.as_bytes());
     }
+    drop((source, order, places));
     let mut sections = Sections::default();
-    // Each copy is made when the one before has gone.
-    sections.set(SectionId::Inodes, inodes.as_bytes().to_vec());
-    drop((inodes, order, places));
-    sections.set(SectionId::Entries, entries.as_bytes().to_vec());
-    drop(entries);
+    sections.set(SectionId::Inodes, inodes);
+    sections.set(SectionId::Entries, entries);
     sections.set(SectionId::Names, pool.into_bytes());
     sections.set(SectionId::XattrSets, tables.sets.as_bytes().to_vec());
     sections.set(SectionId::Xattrs, tables.xattrs.as_bytes().to_vec());
     sections.set(SectionId::Extents, tables.extents.as_bytes().to_vec());
-    sections.set(
-        SectionId::ContentDigests,
-        tables.digests.as_bytes().to_vec(),
-    );
+    sections.set(SectionId::ContentDigests, tables.digests);
     Ok(sections)
 }
 
 /// Numbers every node that is reached, in breadth-first order of sorted names, and makes the
-/// entries on the way.
-fn number<'a>(
-    draft: &Draft<'a>,
+/// entries section on the way.
+fn number(
+    source: &impl Source,
     places: &mut [Place],
-    pool: &mut Pool<'a>,
-) -> Result<(Vec<DraftId>, Vec<EntryRecord>), WriteError> {
+    pool: &mut Pool,
+) -> Result<(Vec<DraftId>, Vec<u8>), WriteError> {
     let mut order: Vec<DraftId> = vec![0];
-    let mut entries: Vec<EntryRecord> = Vec::new();
+    let mut entries = Vec::new();
+    let mut count = 0;
     places[0] = Place {
         number: 1,
         parent: 1,
         nlink: 2,
-        first_entry: 0,
+        ..Place::default()
     };
     let mut at = 0;
     while let Some(&directory) = order.get(at) {
         at += 1;
-        let DraftContent::Directory(children) = &draft.nodes[directory as usize].content else {
+        if source.kind(directory) != FileKind::Directory {
             continue;
-        };
-        let value = (entries.len() + children.len()) as u64;
+        }
+        let children = source.entries(directory);
+        let value = (count + children.len()) as u64;
         if value > MAX_ENTRIES.into() {
             let limit = MAX_ENTRIES.into();
             return Err(WriteError::Limit {
@@ -90,9 +86,12 @@ fn number<'a>(
             });
         }
         let parent = places[directory as usize].number;
-        places[directory as usize].first_entry = entries.len() as u32;
-        for &(name, child) in children {
-            let content = &draft.nodes[child as usize].content;
+        // MAX_ENTRIES fits 32 bits.
+        places[directory as usize].first_entry = count as u32;
+        places[directory as usize].entry_count = children.len() as u32;
+        count += children.len();
+        for &(name, child) in children.iter() {
+            let kind = source.kind(child);
             let place = &mut places[child as usize];
             if place.number == 0 {
                 order.push(child);
@@ -107,19 +106,20 @@ fn number<'a>(
                 place.number = order.len() as u32;
                 place.parent = parent;
             }
-            place.nlink += if content.is_directory() { 2 } else { 1 };
+            place.nlink += if kind == FileKind::Directory { 2 } else { 1 };
             let number = place.number;
-            if content.is_directory() {
+            if kind == FileKind::Directory {
                 places[directory as usize].nlink += 1;
             }
-            entries.push(EntryRecord {
+            let record = EntryRecord {
                 name_offset: U32::new(pool.intern(name)?),
                 inode: U32::new(number),
                 // Trees take no name that is longer than MAX_NAME_LENGTH, 255.
                 name_length: name.len() as u8,
-                kind: content.kind().number(),
+                kind: kind.number(),
                 reserved: [0; 2],
-            });
+            };
+            entries.extend_from_slice(record.as_bytes());
         }
     }
     Ok((order, entries))
@@ -127,20 +127,22 @@ fn number<'a>(
 
 /// The sections that inodes refer to, under construction.
 #[derive(Default)]
-struct Tables<'a> {
-    seen_sets: HashMap<XattrSet<'a>, u32>,
+struct Tables {
+    /// Numbers of sets by where the names and values of their xattrs are.
+    seen_sets: HashMap<Vec<[u32; 4]>, u32>,
     sets: Vec<XattrSetRecord>,
     xattrs: Vec<XattrRecord>,
     extents: Vec<ExtentRecord>,
-    digests: Vec<ContentDigestRecord>,
+    /// The section's bytes.
+    digests: Vec<u8>,
 }
 
-impl<'a> Tables<'a> {
+impl Tables {
     fn inode_record(
         &mut self,
-        node: &'a DraftNode<'a>,
+        node: &DraftNode<'_>,
         place: &Place,
-        pool: &mut Pool<'a>,
+        pool: &mut Pool,
     ) -> Result<InodeRecord, WriteError> {
         let mut flags = 0;
         if node.opaque {
@@ -151,8 +153,7 @@ impl<'a> Tables<'a> {
         }
         let mut size = 0;
         let location = match &node.content {
-            // MAX_ENTRIES fits 32 bits.
-            DraftContent::Directory(children) => place_of(place.first_entry, children.len() as u32),
+            DraftContent::Directory(_) => place_of(place.first_entry, place.entry_count),
             DraftContent::Whole {
                 size: bytes,
                 stream_offset,
@@ -182,11 +183,12 @@ impl<'a> Tables<'a> {
         if let Some(digest) = node.digest
             && node.content.kind() == FileKind::Regular
         {
-            self.digests.push(ContentDigestRecord {
+            let record = ContentDigestRecord {
                 inode: U32::new(place.number),
                 reserved: U32::new(0),
                 digest: *digest.as_bytes(),
-            });
+            };
+            self.digests.extend_from_slice(record.as_bytes());
         }
         Ok(InodeRecord {
             size: U64::new(size),
@@ -226,11 +228,21 @@ impl<'a> Tables<'a> {
     }
 
     /// The number of the set, counted from 1; 0 for no xattrs.
-    fn add_xattrs(&mut self, xattrs: XattrSet<'a>, pool: &mut Pool<'a>) -> Result<u32, WriteError> {
+    fn add_xattrs(
+        &mut self,
+        xattrs: &[(&[u8], &[u8])],
+        pool: &mut Pool,
+    ) -> Result<u32, WriteError> {
         if xattrs.is_empty() {
             return Ok(0);
         }
-        if let Some(&number) = self.seen_sets.get(xattrs) {
+        // Equal strings have equal places.
+        let mut set = Vec::with_capacity(xattrs.len());
+        for (name, value) in xattrs {
+            let (name_at, value_at) = (pool.intern(name)?, pool.intern(value)?);
+            set.push([name_at, name.len() as u32, value_at, value.len() as u32]);
+        }
+        if let Some(&number) = self.seen_sets.get(&set) {
             return Ok(number);
         }
         let value = (self.xattrs.len() + xattrs.len()) as u64;
@@ -245,17 +257,18 @@ impl<'a> Tables<'a> {
             first: U32::new(self.xattrs.len() as u32),
             count: U32::new(xattrs.len() as u32),
         });
-        for (name, value) in xattrs {
-            self.xattrs.push(XattrRecord {
-                name_offset: U32::new(pool.intern(name)?),
-                name_length: U32::new(name.len() as u32),
-                value_offset: U32::new(pool.intern(value)?),
-                value_length: U32::new(value.len() as u32),
+        let records = set
+            .iter()
+            .map(|&[name, name_length, value, value_length]| XattrRecord {
+                name_offset: U32::new(name),
+                name_length: U32::new(name_length),
+                value_offset: U32::new(value),
+                value_length: U32::new(value_length),
             });
-        }
+        self.xattrs.extend(records);
         // No more sets than inodes, of which there are at most MAX_INODES.
         let number = self.sets.len() as u32;
-        self.seen_sets.insert(xattrs, number);
+        self.seen_sets.insert(set, number);
         Ok(number)
     }
 }

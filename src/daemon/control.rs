@@ -330,7 +330,7 @@ pub struct IndexInspection {
     /// Its identity.
     pub digest: String,
     /// The believed key that has signed it for this image, by its name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
 }
 

@@ -8,7 +8,7 @@ IMAGES ?= bench/images/out
 LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
-.PHONY: demo test build check check-python check-redis bench conformance clean install-build \
+.PHONY: demo test build check check-python check-redis bench conformance snapshotter-conformance clean install-build \
 	install-test install-bench bench-index bench-index-8g bench-chunks bench-cold bench-warm bench-yield \
 	bench-runtime
 
@@ -35,6 +35,11 @@ conformance: install-build
 	scripts/install conformance
 	$(CARGO) build --release -p brisk-runtime
 	tests/conformance/compare target/conformance $(TARGET)/brisk-runtime
+
+# containerd's conformance suite for snapshotters with brisk daemon. Needs root and the network.
+snapshotter-conformance: build
+	scripts/install conformance
+	tests/snapshotter-conformance/run target/snapshotter-conformance $(TARGET)/brisk
 
 # Each prints a table of ratios from one run in which the contenders take turns.
 bench: bench-index bench-chunks bench-cold bench-yield bench-warm bench-runtime

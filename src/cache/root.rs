@@ -1,6 +1,7 @@
 //! The cache as a whole: opening it, its layers, what it holds.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,9 @@ const INCOMING: &str = "incoming";
 pub struct Cache {
     shared: Arc<Shared>,
 }
+
+/// Unit of `st_blocks`.
+const BLOCK: u64 = 512;
 
 /// One layer as `status` and pruning see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +187,19 @@ impl Cache {
             .entries
             .get(&key.directory())
             .map_or(0, Entry::current_bytes)
+    }
+
+    /// Bytes that a layer's copy takes on the disk, and its files; zeros where there is none.
+    pub fn disk_usage(&self, key: &LayerKey) -> (u64, u64) {
+        let directory = self.shared.root.join(key.directory());
+        let (mut bytes, mut files) = (0, 0);
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if let Ok(found) = entry.metadata() {
+                bytes += found.blocks() * BLOCK;
+                files += 1;
+            }
+        }
+        (bytes, files)
     }
 
     /// What the cache holds and may hold.

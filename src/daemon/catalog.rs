@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use index_format::Digest;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::daemon::control::{Failure, ImageRow};
 use crate::daemon::mounts::MountBook;
 use crate::daemon::query::{failure, image_failure};
+use crate::daemon::remote::documents::Documents;
 use brisk_cache::{Cache, LayerKey};
 use brisk_image::index_store::IndexStore;
 use brisk_image::startup::StartupStore;
@@ -22,7 +23,23 @@ pub struct Catalog {
     startups: StartupStore,
     cache: Cache,
     mounts: Arc<MountBook>,
+    documents: Documents,
     resolving: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    keeping: Arc<RwLock<()>>,
+}
+
+/// Held while something comes to be of which no record is kept yet: nothing is swept meanwhile.
+pub type Keeping = OwnedRwLockReadGuard<()>;
+
+/// Held by the only one that resolves a reference.
+pub struct Resolving {
+    _single: OwnedMutexGuard<()>,
+    _keeping: Keeping,
+}
+
+/// Held while nothing comes to be.
+pub struct Sweeping {
+    _alone: OwnedRwLockWriteGuard<()>,
 }
 
 impl Catalog {
@@ -33,6 +50,7 @@ impl Catalog {
         startups: StartupStore,
         cache: Cache,
         mounts: Arc<MountBook>,
+        documents: Documents,
     ) -> Self {
         Catalog {
             images,
@@ -40,12 +58,14 @@ impl Catalog {
             startups,
             cache,
             mounts,
+            documents,
             resolving: Mutex::default(),
+            keeping: Arc::default(),
         }
     }
 
     /// Waits until nobody else resolves that reference: two runs of one image share the pull.
-    pub async fn resolving(&self, reference: &str) -> OwnedMutexGuard<()> {
+    pub async fn resolving(&self, reference: &str) -> Resolving {
         let lock = {
             let mut resolving = self
                 .resolving
@@ -55,7 +75,20 @@ impl Catalog {
             resolving.retain(|_, lock| Arc::strong_count(lock) > 1);
             resolving.entry(reference.to_owned()).or_default().clone()
         };
-        lock.lock_owned().await
+        let _single = lock.lock_owned().await;
+        let _keeping = self.keep().await;
+        Resolving { _single, _keeping }
+    }
+
+    /// Keeps what comes to be from being swept.
+    pub async fn keep(&self) -> Keeping {
+        self.keeping.clone().read_owned().await
+    }
+
+    /// Ready to sweep, unless something comes to be just now.
+    pub fn sweeping(&self) -> Option<Sweeping> {
+        let _alone = self.keeping.clone().try_write_owned().ok()?;
+        Some(Sweeping { _alone })
     }
 
     /// One row a known image.
@@ -155,14 +188,16 @@ impl Catalog {
         Ok(chosen.iter().map(|r| r.reference.clone()).collect())
     }
 
-    /// Drops layers, indexes and blobs that neither an image nor a mount names; gives how many
-    /// layers stay because something has them open: a comparison with the diff ID, a pull.
+    /// Drops layers, indexes and blobs that no image, no mount and no remote snapshot names;
+    /// gives how many layers stay because something has them open: a comparison with the diff
+    /// ID, a pull.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn sweep(&self) -> Result<usize, Failure> {
+    pub fn sweep(&self, _alone: &Sweeping) -> Result<usize, Failure> {
         let records = self.images.list();
-        let mounted = self.mounts.images();
+        let mut mounted = self.mounts.images();
+        mounted.extend(self.documents.list().into_iter().map(|d| d.image));
         let recorded = records.iter().flat_map(|r| r.layers.iter());
         let mut keys: Vec<LayerKey> = recorded.filter_map(|d| d.key().ok()).collect();
         for layer in mounted.iter().flat_map(|m| &m.layers) {

@@ -45,6 +45,27 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What monitoring is told.
     pub metrics: MetricsConfig,
+    /// containerd's snapshots.
+    pub snapshotter: SnapshotterConfig,
+}
+
+/// containerd's snapshots.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotterConfig {
+    /// What becomes of a layer that nobody has an acceptable index of.
+    pub without_index: WithoutIndex,
+}
+
+/// What becomes of a layer of containerd's that nobody has an acceptable index of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithoutIndex {
+    /// It is pulled whole here, and indexed on the way.
+    #[default]
+    Fetch,
+    /// containerd fetches and unpacks it, and every layer above it.
+    Containerd,
 }
 
 /// What monitoring is told.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mounts/ID/tree               the mount point
-//! mounts/ID/holders/CONTAINER  an empty file for each container
+//! mounts/ID/holders/CONTAINER  an empty file for each container, or remote snapshot of containerd
 //! ```
 
 use std::ffi::OsString;
@@ -12,6 +12,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use brisk_mount::MountId;
+
+/// What the names of holders begin with that are snapshots.
+const SNAPSHOT: &str = "snapshot:";
 
 /// The mount directories below one root.
 #[derive(Clone, Debug)]
@@ -73,9 +76,10 @@ impl Holders {
         names
     }
 
-    /// True where the container's own directory is gone: its client died before it let go.
+    /// True where the container's own directory is gone: its client died before it let go. What
+    /// snapshots hold is known to those who keep them.
     pub fn is_stale(&self, container: &str) -> bool {
-        !self.containers.join(container).exists()
+        snapshot_number(container).is_none() && !self.containers.join(container).exists()
     }
 
     /// Notes where a user's own mount is, so that it can be taken away when both its service and
@@ -122,6 +126,16 @@ impl Holders {
     }
 }
 
+/// The holder that a snapshot is. No container can have that name.
+pub fn snapshot_holder(number: u64) -> String {
+    format!("{SNAPSHOT}{number}")
+}
+
+/// The number of the snapshot that a holder is.
+pub fn snapshot_number(holder: &str) -> Option<u64> {
+    holder.strip_prefix(SNAPSHOT)?.parse().ok()
+}
+
 /// A name is used as a file name: one component, short, nothing hidden.
 pub fn is_container_name(name: &str) -> bool {
     let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
@@ -149,6 +163,16 @@ mod tests {
         assert!(tree.is_dir());
         holders.sweep(&[]);
         assert!(!tree.exists());
+    }
+
+    #[test]
+    fn snapshots_are_never_stale_and_no_containers() {
+        let root = tempfile::tempdir().unwrap();
+        let name = snapshot_holder(12);
+        assert_eq!(snapshot_number(&name), Some(12));
+        assert_eq!(snapshot_number("12"), None);
+        assert!(!Holders::new(root.path()).is_stale(&name));
+        assert!(!is_container_name(&name));
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl OpenLayers {
         starting.push(fetch);
     }
 
+    /// True where reads of a layer fail, since its index contradicts it.
+    pub fn has_poisoned(&self) -> bool {
+        let is_poisoned = |layer: &Arc<Layer>| layer.closing() == Closing::Poisoned;
+        self.layers.iter().any(is_poisoned)
+    }
+
     /// Compares the layers that have arrived whole, however that came about, with their diff
     /// IDs: what nobody fetches for any more would else stay undecided. What an unclean stop has
     /// made doubtful is verified on the way. Fetches nothing; blocks.
@@ -171,6 +177,25 @@ impl LayerBook {
         open.retain(|_, layer| layer.strong_count() > 0);
         open.insert(key, Arc::downgrade(&opened));
         Ok(opened)
+    }
+
+    /// Whether a decision's index is there, and whether everyone trusts it by now.
+    pub fn trust(&self, decision: &LayerDecision) -> Option<bool> {
+        let key = self.current_key(decision).ok()?;
+        let index = self.indexes.load(&key)?;
+        let is_meant = index.digest().to_string() == decision.index;
+        is_meant.then_some(key.scope == Scope::Trusted)
+    }
+
+    /// What the copy of a decision's layer takes on the disk: bytes and files.
+    pub fn disk_usage(&self, decision: &LayerDecision) -> (u64, u64) {
+        let key = self.current_key(decision);
+        key.map_or((0, 0), |key| self.cache.disk_usage(&key))
+    }
+
+    /// The index of a decision's layer.
+    pub fn index(&self, decision: &LayerDecision) -> Option<Index> {
+        self.indexes.load(&self.current_key(decision).ok()?)
     }
 
     /// The key under which a decision's index is found now: a layer that has been closed since

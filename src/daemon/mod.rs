@@ -15,6 +15,7 @@ pub mod notify;
 pub mod process;
 pub mod promotion;
 pub mod query;
+pub mod remote;
 pub mod server;
 pub mod service;
 pub mod settings;

@@ -6,9 +6,9 @@ use index_format::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::control::{Background, Failure, ImageRequest};
-use brisk_image::ResolvedImage;
 use brisk_image::document::{self, LayerDescriptor};
 use brisk_image::store::LayerDecision;
+use brisk_image::{ResolvedImage, ResolvedLayer};
 use brisk_mount::{MountId, MountRecord};
 
 /// One layer of a mounted image.
@@ -25,6 +25,16 @@ pub struct MountedLayer {
 }
 
 impl MountedLayer {
+    /// What is to be remembered of a layer.
+    pub fn of(layer: &ResolvedLayer) -> Self {
+        MountedLayer {
+            size: layer.descriptor.size,
+            diff_id: layer.descriptor.diff_id.to_string(),
+            media_type: layer.descriptor.media_type.clone(),
+            decision: layer.decision.clone(),
+        }
+    }
+
     /// The layer as its manifest describes it.
     ///
     /// # Errors
@@ -73,18 +83,12 @@ impl ImageMount {
         background: Background,
         explicit: bool,
     ) -> Self {
-        let layers = image.layers.iter().map(|layer| MountedLayer {
-            size: layer.descriptor.size,
-            diff_id: layer.descriptor.diff_id.to_string(),
-            media_type: layer.descriptor.media_type.clone(),
-            decision: layer.decision.clone(),
-        });
         ImageMount {
             request: request.clone(),
             reference: image.record.reference.clone(),
             manifest: image.record.manifest.clone(),
             merged_index: image.merged.digest().to_string(),
-            layers: layers.collect(),
+            layers: image.layers.iter().map(MountedLayer::of).collect(),
             explicit,
             alone: false,
             background,

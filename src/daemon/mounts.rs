@@ -1,6 +1,6 @@
 //! The mounts that this service serves: made, shared by containers, recovered, ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use fuse::{MountedTree, RequestCounts};
 use index_format::{Digest, Index};
 
 use crate::daemon::control::{Background, Failure, ImageRequest, MountStatus};
-use crate::daemon::holders::Holders;
+use crate::daemon::holders::{Holders, snapshot_number};
 use crate::daemon::layers::{LayerBook, OpenLayers};
 use crate::daemon::mounted::ImageMount;
 use crate::daemon::query::failure;
@@ -142,11 +142,27 @@ impl MountBook {
         wanted: &Wanted<'_>,
         container: &str,
     ) -> Result<Acquired, Failure> {
-        let on_io = |error: std::io::Error| failure(&error, None);
         let image = ImageMount {
             alone: wanted.alone,
             ..ImageMount::new(wanted.image, wanted.request, wanted.background, false)
         };
+        let merged = || Ok(wanted.image.merged.clone());
+        self.hold(image, container, merged, wanted.on_layers)
+    }
+
+    /// Mounts a tree for a holder, or lets it share the mount that there is; `merged` is asked
+    /// for where it has to be mounted, and `on_layers` told as [`Wanted::on_layers`].
+    ///
+    /// # Errors
+    /// As [`MountBook::acquire`], and those of `merged`.
+    pub fn hold(
+        self: &Arc<Self>,
+        image: ImageMount,
+        container: &str,
+        merged: impl FnOnce() -> Result<Index, Failure>,
+        on_layers: &dyn Fn(&OpenLayers),
+    ) -> Result<Acquired, Failure> {
+        let on_io = |error: std::io::Error| failure(&error, None);
         // One at a time, so that two containers of one image do not make two mounts.
         let _acquiring = self
             .acquiring
@@ -154,17 +170,18 @@ impl MountBook {
             .expect("no holder of this lock panics");
         if let Some((id, directory, layers)) = self.shared(&image) {
             self.holders.hold(&id, container).map_err(on_io)?;
-            (wanted.on_layers)(&layers);
+            on_layers(&layers);
             return Ok(Acquired {
                 directory,
                 new: None,
             });
         }
+        let merged = merged()?;
         let id = new_id();
         let directory = self.holders.create(&id).map_err(on_io)?;
         self.holders.hold(&id, container).map_err(on_io)?;
         let record = image.record(&id, directory, false, false);
-        let mounted = self.mount(record, image, wanted);
+        let mounted = self.mount(record, image, merged, on_layers);
         if mounted.is_err() {
             self.holders.remove(&id);
         }
@@ -190,7 +207,7 @@ impl MountBook {
             .note_place(&id, &place.directory)
             .map_err(|e| failure(&e, None))?;
         let record = image.record(&id, place.directory.clone(), place.suid, place.dev);
-        let mounted = self.mount(record, image, wanted);
+        let mounted = self.mount(record, image, wanted.image.merged.clone(), wanted.on_layers);
         if mounted.is_err() {
             self.holders.remove(&id);
         }
@@ -201,23 +218,23 @@ impl MountBook {
         self: &Arc<Self>,
         record: MountRecord,
         image: ImageMount,
-        wanted: &Wanted<'_>,
+        merged: Index,
+        on_layers: &dyn Fn(&OpenLayers),
     ) -> Result<(PathBuf, OpenLayers), Failure> {
         let layers = self.layers.open(&image)?;
-        let directory = record.directory.clone();
+        let (directory, background) = (record.directory.clone(), image.background);
         let held = self.ask_keeper(|keeper| keeper.mount(&record))?;
-        let merged = wanted.image.merged.clone();
-        if let Err(error) = self.serve(held, image, merged, layers.clone(), false) {
+        if let Err(error) = self.serve(held, image, merged.clone(), layers.clone(), false) {
             let _ = nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH);
             let _ = self.keeper().forget(&record.id);
             return Err(error);
         }
         // Before anybody can use the mount: until then a close would wait for a server.
-        if let Err(error) = fuse::settle(&wanted.image.merged, &directory) {
+        if let Err(error) = fuse::settle(&merged, &directory) {
             tracing::warn!(%error, "settling a mount");
         }
-        (wanted.on_layers)(&layers);
-        self.layers.start_background(&layers, wanted.background);
+        on_layers(&layers);
+        self.layers.start_background(&layers, background);
         Ok((directory, layers))
     }
 
@@ -288,6 +305,13 @@ impl MountBook {
             .iter()
             .filter(|(id, _)| self.holders.of(id).iter().any(|c| c == container));
         held.next().map(|(_, active)| active.layers.content.clone())
+    }
+
+    /// The snapshots that hold mounts.
+    pub fn snapshots(&self) -> HashSet<u64> {
+        let mounts = self.lock();
+        let holders = mounts.keys().flat_map(|id| self.holders.of(id));
+        holders.filter_map(|name| snapshot_number(&name)).collect()
     }
 
     fn end_if_unheld(&self, id: &MountId) {
@@ -467,8 +491,10 @@ impl MountBook {
         }
         let mounts = self.lock();
         mounts.iter().find_map(|(id, active)| {
-            // A mount that nobody holds is on its way out.
-            let is_alive = !active.serving.is_finished() && !self.holders.of(id).is_empty();
+            // A mount that nobody holds is on its way out, and one that fails helps nobody.
+            let is_alive = !active.serving.is_finished()
+                && !self.holders.of(id).is_empty()
+                && !active.layers.has_poisoned();
             let is_shared = !active.image.explicit && !active.image.alone;
             let fits = is_shared && active.image.is_same_tree(image);
             let directory = &active.serving.record().directory;

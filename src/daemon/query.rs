@@ -76,6 +76,8 @@ impl Queries {
             platform,
             policy,
             keys: self.config.trust.keys_of(&scope),
+            trusted_only: false,
+            manifest: None,
             refresh,
         })
     }

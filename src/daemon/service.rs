@@ -16,6 +16,8 @@ use crate::daemon::metrics::CallStatistics;
 use crate::daemon::mounts::MountBook;
 use crate::daemon::promotion::Promotion;
 use crate::daemon::query::Queries;
+use crate::daemon::remote::documents::Documents;
+use crate::daemon::remote::images::{Parts, ServedImages};
 use crate::daemon::startups::Startups;
 use crate::daemon::timeline::Timelines;
 use brisk_cache::{Budget, Cache, CacheError};
@@ -45,7 +47,8 @@ pub struct Service {
     queries: Arc<Queries>,
     resolver: Resolver,
     publishing: Arc<AutoPublish>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
+    remote: Arc<ServedImages>,
     cache: Cache,
     layers: Arc<LayerBook>,
     mounts: Arc<MountBook>,
@@ -114,14 +117,29 @@ impl Service {
         };
         let startups = Startups::new(StartupStore::new(root), resources.clone());
         let publishing = AutoPublish::new(root, config.clone(), images.clone(), indexes.clone());
-        let catalog = Catalog::new(
+        let documents = Documents::new(root);
+        let catalog = Arc::new(Catalog::new(
             images,
-            indexes,
+            indexes.clone(),
             startups.store().clone(),
             cache.clone(),
             mounts.clone(),
-        );
+            documents.clone(),
+        ));
+        let remote = ServedImages::new(Parts {
+            documents,
+            resolver: resolver.clone(),
+            queries: queries.clone(),
+            indexes,
+            layers: layers.clone(),
+            mounts: mounts.clone(),
+            catalog: catalog.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            without_index: config.snapshotter.without_index,
+            background: config.fetch.background,
+        });
         Ok(Arc::new(Service {
+            remote,
             config,
             queries,
             resolver,
@@ -140,6 +158,11 @@ impl Service {
             unmount_at_end: AtomicBool::new(false),
             stop: Notify::new(),
         }))
+    }
+
+    /// What serves containerd's remote snapshots.
+    pub fn remote_images(&self) -> Arc<ServedImages> {
+        self.remote.clone()
     }
 
     /// Counts a client until the value is dropped.

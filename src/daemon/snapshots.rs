@@ -34,7 +34,10 @@ pub fn start(
     socket: &Path,
     service: &Arc<Service>,
 ) -> Result<JoinHandle<Result<(), SocketError>>, SnapshotsError> {
-    let snapshotter = Arc::new(Snapshotter::open(&directory(root))?);
+    let snapshotter = Arc::new(Snapshotter::open(
+        &directory(root),
+        Some(service.remote_images()),
+    )?);
     let socket = Socket::bind(socket)?.observed_by(service.calls());
     let (service, ending) = (service.clone(), service.clone());
     Ok(tokio::spawn(async move {

@@ -47,7 +47,10 @@ pub struct FoundManifest {
 /// # Errors
 /// Where it cannot be had, or is not an image manifest.
 pub async fn manifest(query: &Query) -> Result<FoundManifest, ImageError> {
-    let mut manifest = query.source.named_manifest().await?;
+    let mut manifest = match query.manifest {
+        Some(digest) => query.source.manifest(digest).await?,
+        None => query.source.named_manifest().await?,
+    };
     if document::is_image_index(&manifest.media_type) {
         let (digest, _) = document::select(&query.reference, &manifest.bytes, &query.platform)?;
         manifest = query.source.manifest(digest).await?;

@@ -11,6 +11,7 @@ pub mod document;
 pub mod documents;
 pub mod error;
 pub mod index_store;
+pub mod lowest;
 pub mod pack;
 pub mod platform;
 pub mod publish;
@@ -24,6 +25,7 @@ pub mod store;
 pub mod trust;
 
 pub use error::ImageError;
+pub use lowest::LowestLayers;
 pub use query::Query;
 pub use refusal::{Refusal, RefusalCounts, RefusalKind};
 pub use resolve::{Observer, ResolvedImage, ResolvedLayer, Resolver};

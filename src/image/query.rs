@@ -8,6 +8,7 @@ use crate::sign::PublicKey;
 use crate::trust::Policy;
 use brisk_blob::{Blob, FileBlob, RemoteBlob};
 use brisk_registry::{BlobRef, ImageSource};
+use index_format::Digest;
 
 /// One image to be resolved.
 #[derive(Clone)]
@@ -25,6 +26,11 @@ pub struct Query {
     pub policy: Policy,
     /// Keys whose signatures of indexes are believed for this repository.
     pub keys: Vec<PublicKey>,
+    /// Accept no index but those that every repository's images are served by, whoever vouches
+    /// for another.
+    pub trusted_only: bool,
+    /// The manifest, where somebody else has chosen it; it need not be what a tag means now.
+    pub manifest: Option<Digest>,
     /// Ask the registry again even where the reference is known.
     pub refresh: bool,
 }

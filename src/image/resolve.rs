@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use index_format::{Digest, Index, Limits};
+use index_format::{Digest, Index};
 use oci_spec::image::ImageConfiguration;
 
 use crate::artifact;
@@ -77,7 +77,7 @@ pub struct ResolvedImage {
 }
 
 /// The referrers of an image.
-struct Attached {
+pub(crate) struct Attached {
     /// Those of all types in its own repository.
     own: Vec<Descriptor>,
     /// Those with indexes in the one that the query names beside it.
@@ -86,7 +86,7 @@ struct Attached {
 
 impl Attached {
     /// Those of them that carry indexes.
-    fn of_indexes(mut self) -> Self {
+    pub(crate) fn of_indexes(mut self) -> Self {
         self.own.retain(|referrer| {
             let kind = referrer.artifact_type().as_ref();
             kind.is_some_and(|kind| kind.as_ref() == artifact::ARTIFACT_TYPE)
@@ -140,7 +140,7 @@ impl Resolver {
             .into_iter()
             .map(|l| l.map_err(|refusal| ImageError::Worker(refusal.words)));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let merged = self.merge(query, &layers, observer.as_ref())?;
+        let merged = self.merge(&query.reference, &layers, observer.as_ref())?;
         let record = record(query, &documents, &layers, &merged, packs);
         self.images.put(&record)?;
         Ok(ResolvedImage {
@@ -194,6 +194,12 @@ impl Resolver {
         let record = self
             .images
             .find(&query.reference, &query.platform.to_string())?;
+        if query
+            .manifest
+            .is_some_and(|d| d.to_string() != record.manifest)
+        {
+            return None;
+        }
         let manifest_bytes = self.images.blob(record.manifest.parse().ok()?)?;
         let config_bytes = self.images.blob(record.config.parse().ok()?)?;
         let manifest = document::parse_manifest(&query.reference, &manifest_bytes).ok()?;
@@ -202,8 +208,10 @@ impl Resolver {
         let mut layers = Vec::new();
         for (descriptor, decision) in descriptors.into_iter().zip(&record.layers) {
             let key = decision.key().ok()?;
-            let is_believed = key.scope == Scope::Trusted || decision.is_vouched_for(&query.keys);
-            if !is_believed && query.policy == Policy::Strict {
+            let is_trusted = key.scope == Scope::Trusted;
+            let is_believed =
+                query.policy != Policy::Strict || decision.is_vouched_for(&query.keys);
+            if !is_trusted && (query.trusted_only || !is_believed) {
                 return None;
             }
             let index = self.indexes.load(&key)?;
@@ -223,7 +231,7 @@ impl Resolver {
         let digest = record.merged.parse().ok()?;
         let merged = self.indexes.load_merged(digest).or_else(|| {
             // It follows from the layers' indexes.
-            let merged = self.merge(query, &layers, &Unheard).ok()?;
+            let merged = self.merge(&query.reference, &layers, &Unheard).ok()?;
             (merged.digest() == digest).then_some(merged)
         })?;
         Some(ResolvedImage {
@@ -237,7 +245,10 @@ impl Resolver {
     }
 
     /// Manifest, config and the referrers; the last two travel together.
-    async fn documents(&self, query: &Query) -> Result<(Documents, Attached), ImageError> {
+    pub(crate) async fn documents(
+        &self,
+        query: &Query,
+    ) -> Result<(Documents, Attached), ImageError> {
         let manifest = documents::manifest(query).await?;
         let config = documents::with_config(&self.images, query, &manifest);
         let own = attached(&query.source, manifest.digest, None);
@@ -260,7 +271,7 @@ impl Resolver {
 
     /// An index for every layer, by the order of sources; with `pull`, those that have none are
     /// pulled whole, else their place says why.
-    async fn layers(
+    pub(crate) async fn layers(
         &self,
         query: &Query,
         documents: &Documents,
@@ -283,6 +294,7 @@ impl Resolver {
         };
         let mut bound = Vec::new().into_iter();
         if let Some(table) = &documents.bound
+            && !query.trusted_only
             && wanted.missing.contains(&true)
         {
             let offers = candidate::bound(&query.source, table, &wanted).await;
@@ -293,12 +305,16 @@ impl Resolver {
         }
         let mut offers = match wanted.missing.contains(&true) {
             false => Vec::new(),
-            true if query.policy == Policy::Strict && query.keys.is_empty() => {
+            true if query.trusted_only
+                || query.policy == Policy::Strict && query.keys.is_empty() =>
+            {
                 wanted.none(&refused_by_policy(query, referrers))
             }
             true => candidate::collect(&query.source, &referrers.own, &wanted).await,
         };
-        if let Some(source) = &query.elsewhere {
+        if let Some(source) = &query.elsewhere
+            && !query.trusted_only
+        {
             let own = offers.iter().map(Result::is_err);
             let missing = wanted.missing.iter().zip(own);
             wanted.missing = missing.map(|(missing, own)| *missing && own).collect();
@@ -502,21 +518,12 @@ impl Resolver {
 
     fn merge(
         &self,
-        query: &Query,
+        reference: &str,
         layers: &[ResolvedLayer],
         observer: &dyn Observer,
     ) -> Result<Index, ImageError> {
         let indexes: Vec<Index> = layers.iter().map(|layer| layer.index.clone()).collect();
-        let merged = index_format::merge(&indexes, &Limits::default()).map_err(|error| {
-            ImageError::Merge {
-                reference: query.reference.clone(),
-                message: error.to_string(),
-            }
-        })?;
-        for warning in &merged.warnings {
-            observer.warn(format!("{}: {warning}", query.reference));
-        }
-        self.indexes.store_merged(&merged.bytes)
+        self.merge_indexes(reference, &indexes, observer)
     }
 }
 

@@ -74,7 +74,8 @@ impl Directories {
         self.directory(id).join("work")
     }
 
-    /// Makes the directory of a new snapshot. Its root belongs to whom its parent's belongs to.
+    /// Makes the directory of a new snapshot. Its root belongs to whom `below` belongs to, the
+    /// root of what it stands on.
     ///
     /// # Errors
     /// The first failing file operation; what was made is then taken away again.
@@ -82,25 +83,24 @@ impl Directories {
         &self,
         id: u64,
         writable: bool,
-        parent: Option<u64>,
+        below: Option<&Path>,
     ) -> Result<(), SnapshotError> {
         if self.directory(id).exists() {
             // Left by a transaction that did not come to its end.
             self.retire(id)?;
         }
-        self.fill(id, writable, parent).inspect_err(|_| {
+        self.fill(id, writable, below).inspect_err(|_| {
             // The error that matters is the first one.
             let _ = self.retire(id);
         })
     }
 
-    fn fill(&self, id: u64, writable: bool, parent: Option<u64>) -> Result<(), SnapshotError> {
+    fn fill(&self, id: u64, writable: bool, below: Option<&Path>) -> Result<(), SnapshotError> {
         make(&self.directory(id), 0o700)?;
         let content = self.content(id);
         make(&content, ROOT_MODE)?;
-        if let Some(parent) = parent {
-            let below = self.content(parent);
-            let owner = fs::metadata(&below).map_err(SnapshotError::file(&below))?;
+        if let Some(below) = below {
+            let owner = fs::metadata(below).map_err(SnapshotError::file(below))?;
             chown(&content, Some(owner.uid()), Some(owner.gid()))
                 .map_err(SnapshotError::file(&content))?;
         }
@@ -108,6 +108,18 @@ impl Directories {
             make(&self.work(id), WORK_MODE)?;
         }
         Ok(())
+    }
+
+    /// Gives a snapshot's root the mode of another directory.
+    ///
+    /// # Errors
+    /// The first failing file operation.
+    pub fn copy_mode(&self, id: u64, from: &Path) -> Result<(), SnapshotError> {
+        let mode = fs::metadata(from)
+            .map_err(SnapshotError::file(from))?
+            .permissions();
+        let content = self.content(id);
+        fs::set_permissions(&content, mode).map_err(SnapshotError::file(&content))
     }
 
     /// Takes a snapshot's directory out of the way, at once; [`Directories::clear`] frees it.

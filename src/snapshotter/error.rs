@@ -30,6 +30,9 @@ pub enum SnapshotError {
         /// What it is instead.
         state: &'static str,
     },
+    /// What is asked for cannot be had now; it may be later.
+    #[error("{0}")]
+    Unavailable(String),
     /// A file or directory of the root cannot be used.
     #[error("{}: {source}", path.display())]
     File {

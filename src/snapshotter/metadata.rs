@@ -9,10 +9,11 @@ use redb::{
 
 use crate::error::SnapshotError;
 use crate::record::{Info, Record};
+use crate::remote::{ImageLabels, RemoteSnapshot};
 
 /// Name -> [`Record`] as JSON.
 const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
-/// Parent -> names of the snapshots on it.
+/// Parent, empty where there is none -> names of the snapshots on it.
 const CHILDREN: MultimapTableDefinition<'_, &str, &str> = MultimapTableDefinition::new("children");
 /// Counters by name.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
@@ -115,15 +116,13 @@ impl Changes {
         })?;
         let mut table = self.transaction.open_table(SNAPSHOTS).map_err(store)?;
         table.insert(name, bytes.as_slice()).map_err(store)?;
-        if !record.parent.is_empty() {
-            let mut children = self
-                .transaction
-                .open_multimap_table(CHILDREN)
-                .map_err(store)?;
-            children
-                .insert(record.parent.as_str(), name)
-                .map_err(store)?;
-        }
+        let mut children = self
+            .transaction
+            .open_multimap_table(CHILDREN)
+            .map_err(store)?;
+        children
+            .insert(record.parent.as_str(), name)
+            .map_err(store)?;
         Ok(())
     }
 
@@ -131,26 +130,14 @@ impl Changes {
     pub fn delete(&self, name: &str, record: &Record) -> Result<(), SnapshotError> {
         let mut table = self.transaction.open_table(SNAPSHOTS).map_err(store)?;
         table.remove(name).map_err(store)?;
-        if !record.parent.is_empty() {
-            let mut children = self
-                .transaction
-                .open_multimap_table(CHILDREN)
-                .map_err(store)?;
-            children
-                .remove(record.parent.as_str(), name)
-                .map_err(store)?;
-        }
-        Ok(())
-    }
-
-    /// The snapshots directly on `name`.
-    pub fn children(&self, name: &str) -> Result<Vec<String>, SnapshotError> {
-        let table = self
+        let mut children = self
             .transaction
             .open_multimap_table(CHILDREN)
             .map_err(store)?;
-        let values = table_values(&table, name)?;
-        Ok(values)
+        children
+            .remove(record.parent.as_str(), name)
+            .map_err(store)?;
+        Ok(())
     }
 
     /// An id that no snapshot has had.
@@ -176,17 +163,37 @@ pub trait Lookup {
             .ok_or_else(|| SnapshotError::not_found(name))
     }
 
-    /// Ids of the snapshots below a record, the nearest first.
-    fn parents(&self, record: &Record) -> Result<Vec<u64>, SnapshotError> {
-        let mut ids = Vec::new();
-        let mut parent = record.parent.clone();
-        while !parent.is_empty() {
-            let next = self.get(&parent)?;
-            ids.push(next.id);
-            parent = next.parent;
+    /// The snapshots directly on `name`; on none where it is empty.
+    fn children(&self, name: &str) -> Result<Vec<String>, SnapshotError>;
+
+    /// What is below the snapshots on `parent`.
+    fn chain(&self, parent: &str) -> Result<Chain, SnapshotError> {
+        let mut chain = Chain::default();
+        let mut name = parent.to_owned();
+        while !name.is_empty() {
+            let record = self.get(&name)?;
+            if let Some(place) = record.remote {
+                chain.remote = Some(RemoteSnapshot {
+                    id: record.id,
+                    place,
+                    labels: ImageLabels::of(&record.labels),
+                });
+                break;
+            }
+            chain.ordinary.push(record.id);
+            name = record.parent;
         }
-        Ok(ids)
+        Ok(chain)
     }
+}
+
+/// What is below a snapshot.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Ids of the snapshots whose content is here, the nearest first.
+    pub ordinary: Vec<u64>,
+    /// The one below them whose content is not here. Its tree has all that is below it as well.
+    pub remote: Option<RemoteSnapshot>,
 }
 
 impl Lookup for Changes {
@@ -194,12 +201,24 @@ impl Lookup for Changes {
         let table = self.transaction.open_table(SNAPSHOTS).map_err(store)?;
         find_in(&table, name)
     }
+
+    fn children(&self, name: &str) -> Result<Vec<String>, SnapshotError> {
+        let transaction = &self.transaction;
+        let table = transaction.open_multimap_table(CHILDREN).map_err(store)?;
+        table_values(&table, name)
+    }
 }
 
 impl Lookup for State {
     fn find(&self, name: &str) -> Result<Option<Record>, SnapshotError> {
         let table = self.transaction.open_table(SNAPSHOTS).map_err(store)?;
         find_in(&table, name)
+    }
+
+    fn children(&self, name: &str) -> Result<Vec<String>, SnapshotError> {
+        let transaction = &self.transaction;
+        let table = transaction.open_multimap_table(CHILDREN).map_err(store)?;
+        table_values(&table, name)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::directories::Directories;
+use crate::metadata::Chain;
 use crate::record::{Kind, Record};
 
 /// One mount, in the words of mount(8).
@@ -29,21 +30,23 @@ impl MountMaker {
         }
     }
 
-    /// The mounts of a snapshot on `parents` (ids, the nearest first).
+    /// The mounts of a snapshot on `chain`, whose remote part is mounted at `tree`.
     pub fn mounts(
         &self,
         directories: &Directories,
         record: &Record,
-        parents: &[u64],
+        chain: &Chain,
+        tree: Option<&Path>,
     ) -> Vec<Mount> {
         let content = |id| directories.content(id).to_string_lossy().into_owned();
         let is_active = record.kind == Kind::Active;
-        match (parents, is_active) {
+        let own = || content(record.id);
+        match (chain.ordinary.as_slice(), tree, is_active) {
             // An overlay needs a lower, and a single layer no overlay.
-            ([], true) => vec![bind(content(record.id), "rw")],
-            ([], false) => vec![bind(content(record.id), "ro")],
-            ([only], false) => vec![bind(content(*only), "ro")],
-            (parents, _) => {
+            ([], None, true) => vec![bind(own(), "rw")],
+            ([], None, false) => vec![bind(own(), "ro")],
+            ([only], None, false) => vec![bind(content(*only), "ro")],
+            (ordinary, tree, _) => {
                 let mut options = Vec::new();
                 // The same directories may be mounted more than once, by a `diff` for example.
                 if self.has_index {
@@ -52,9 +55,16 @@ impl MountMaker {
                 if is_active {
                     let work = directories.work(record.id);
                     options.push(format!("workdir={}", work.display()));
-                    options.push(format!("upperdir={}", content(record.id)));
+                    options.push(format!("upperdir={}", own()));
                 }
-                let lowers: Vec<_> = parents.iter().map(|id| content(*id)).collect();
+                let mut lowers: Vec<_> = ordinary.iter().map(|id| content(*id)).collect();
+                if lowers.is_empty() && !is_active {
+                    // A bind would inherit that the tree is mounted without set-user-ID bits and
+                    // devices; an overlay does not, and needs two lowers. The view's own
+                    // directory is empty and looks like the tree's root.
+                    lowers.push(own());
+                }
+                lowers.extend(tree.map(|tree| tree.to_string_lossy().into_owned()));
                 options.push(format!("lowerdir={}", lowers.join(":")));
                 vec![Mount {
                     kind: "overlay".to_owned(),

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::remote::Place;
+
 /// Labels of a snapshot. An empty value is as good as none, and is never kept.
 pub type Labels = BTreeMap<String, String>;
 
@@ -75,6 +77,9 @@ pub struct Record {
     /// What it took when it was committed; zero for other kinds.
     #[serde(default)]
     pub usage: Usage,
+    /// Its place in an image, where its content is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Place>,
 }
 
 /// A snapshot as clients see it.

@@ -12,6 +12,7 @@ use crate::error::SnapshotError;
 use crate::filter::Filters;
 use crate::mounts::Mount;
 use crate::record::{self, Labels, Moment};
+use crate::remote::TARGET;
 use crate::snapshotter::Snapshotter;
 use crate::wire::services::snapshots::v1 as api;
 use crate::wire::types;
@@ -42,10 +43,10 @@ impl SnapshotsService {
         work: impl FnOnce(&Snapshotter) -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, Status> {
         let snapshotter = self.snapshotter.clone();
-        tokio::task::spawn_blocking(move || work(&snapshotter))
+        let result = tokio::task::spawn_blocking(move || work(&snapshotter))
             .await
-            .map_err(|error| Status::unavailable(format!("brisk is ending: {error}")))?
-            .map_err(|error| status(&error))
+            .map_err(|error| Status::unavailable(format!("brisk is ending: {error}")))?;
+        result.map_err(|error| status(&error))
     }
 }
 
@@ -56,6 +57,10 @@ fn status(error: &SnapshotError) -> Status {
         SnapshotError::AlreadyExists { .. } => Code::AlreadyExists,
         SnapshotError::InvalidArgument(_) => Code::InvalidArgument,
         SnapshotError::FailedPrecondition { .. } => Code::FailedPrecondition,
+        SnapshotError::Unavailable(_) => {
+            tracing::warn!(%error, "a snapshot cannot be had now");
+            Code::Unavailable
+        }
         SnapshotError::File { .. }
         | SnapshotError::Metadata(_)
         | SnapshotError::Open { .. }
@@ -74,9 +79,16 @@ impl api::snapshots_server::Snapshots for SnapshotsService {
         request: Request<api::PrepareSnapshotRequest>,
     ) -> Result<Response<api::PrepareSnapshotResponse>, Status> {
         let request = request.into_inner();
+        let provided = self.snapshotter.provide(&request.parent, &request.labels);
+        if provided.await.map_err(|error| status(&error))? {
+            let target = request.labels.get(TARGET).map_or("", String::as_str);
+            return Err(status(&SnapshotError::exists(target)));
+        }
         let mounts = self
             .call(move |s| s.prepare(&request.key, &request.parent, request.labels))
-            .await?;
+            .await
+            // What was mounted for it may be in vain.
+            .inspect_err(|_| self.removed.notify_one())?;
         let mounts = mounts.into_iter().map(mount).collect();
         Ok(Response::new(api::PrepareSnapshotResponse { mounts }))
     }
@@ -88,7 +100,8 @@ impl api::snapshots_server::Snapshots for SnapshotsService {
         let request = request.into_inner();
         let mounts = self
             .call(move |s| s.view(&request.key, &request.parent, request.labels))
-            .await?;
+            .await
+            .inspect_err(|_| self.removed.notify_one())?;
         let mounts = mounts.into_iter().map(mount).collect();
         Ok(Response::new(api::ViewSnapshotResponse { mounts }))
     }
@@ -183,7 +196,10 @@ impl api::snapshots_server::Snapshots for SnapshotsService {
     }
 
     async fn cleanup(&self, _: Request<api::CleanupRequest>) -> Result<Response<()>, Status> {
-        self.call(Snapshotter::cleanup).await.map(Response::new)
+        self.call(Snapshotter::cleanup).await?;
+        // What is still on its way out is waited for by the task that cleans up.
+        self.removed.notify_one();
+        Ok(Response::new(()))
     }
 }
 

@@ -3,18 +3,21 @@
 //! Snapshots form trees: on a committed one others are prepared (active) or viewed, and an active
 //! one is committed under a new name. Every change is one transaction of [`Metadata`]; file
 //! operations are ordered around it so that a crash at any point leaves a snapshot whole or not
-//! there (see [`crate::directories`]). No call waits for the network.
+//! there (see [`crate::directories`]). What asks [`RemoteImages`] may wait for the network:
+//! making and mounting snapshots. Commit, update, list and remove never do.
 
 use std::collections::HashSet;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use crate::directories::Directories;
 use crate::error::SnapshotError;
 use crate::filter::Filters;
-use crate::metadata::{Changes, Lookup, Metadata};
+use crate::metadata::{Chain, Changes, Lookup, Metadata};
 use crate::mounts::{Mount, MountMaker};
+use crate::provide;
 use crate::record::{Info, Kind, Labels, Moment, Record, Usage, kept};
+use crate::remote::{Living, RemoteImages};
 use crate::usage;
 
 /// Prefix of the mask's paths that name one label.
@@ -22,18 +25,20 @@ const LABEL_PATH: &str = "labels.";
 
 /// The snapshots of one root. Calls may come from many threads at once; they may block on files.
 pub struct Snapshotter {
-    directories: Directories,
-    metadata: Metadata,
+    pub(crate) directories: Directories,
+    pub(crate) metadata: Metadata,
     maker: MountMaker,
+    images: Option<Arc<dyn RemoteImages>>,
     clearing: Mutex<()>,
 }
 
 impl Snapshotter {
-    /// Opens the root and brings directories and records together again.
+    /// Opens the root and brings directories and records together again. Images that can be
+    /// served before their content is here are served by `images`.
     ///
     /// # Errors
     /// Files that cannot be used, or a root that another process has open.
-    pub fn open(root: &Path) -> Result<Self, SnapshotError> {
+    pub fn open(root: &Path, images: Option<Arc<dyn RemoteImages>>) -> Result<Self, SnapshotError> {
         let root = std::path::absolute(root).map_err(SnapshotError::file(root))?;
         if root.to_string_lossy().contains([':', ',', '\\']) || root.to_str().is_none() {
             return Err(SnapshotError::InvalidArgument(format!(
@@ -48,10 +53,16 @@ impl Snapshotter {
             directories,
             metadata,
             maker: MountMaker::new(),
+            images,
             clearing: Mutex::new(()),
         };
         snapshotter.reconcile()?;
         Ok(snapshotter)
+    }
+
+    /// What serves remote snapshots, where something does.
+    pub(crate) fn images(&self) -> Option<&Arc<dyn RemoteImages>> {
+        self.images.as_ref()
     }
 
     /// Records without a directory cannot be served, and neither can what stands on them: they
@@ -114,6 +125,12 @@ impl Snapshotter {
                 "the key is empty".to_owned(),
             ));
         }
+        // Not in the transaction: mounting takes its time.
+        let before = match parent {
+            "" => Chain::default(),
+            parent => self.metadata.read()?.chain(parent)?,
+        };
+        let tree = self.tree(&before)?;
         self.metadata.write(|changes| {
             let below = committed_parent(changes, parent)?;
             if changes.find(key)?.is_some() {
@@ -128,15 +145,41 @@ impl Snapshotter {
                 created: now,
                 updated: now,
                 usage: Usage::default(),
+                remote: None,
             };
             changes.put(key, &record)?;
-            let parents = changes.parents(&record)?;
+            let chain = changes.chain(parent)?;
+            let remote_id = |chain: &Chain| chain.remote.as_ref().map(|r| r.id);
+            if remote_id(&chain) != remote_id(&before) {
+                // It was removed and made again meanwhile.
+                return Err(SnapshotError::not_found(parent));
+            }
             // Nothing but the transaction's own end can fail behind this.
-            let below = below.map(|parent| parent.id);
-            self.directories
-                .create(record.id, kind == Kind::Active, below)?;
-            Ok(self.maker.mounts(&self.directories, &record, &parents))
+            let (id, is_active) = (record.id, kind == Kind::Active);
+            let nearest = chain
+                .ordinary
+                .first()
+                .map(|id| self.directories.content(*id));
+            let below = below.and(nearest.as_deref().or(tree.as_deref()));
+            self.directories.create(id, is_active, below)?;
+            if let (false, None, Some(tree)) = (is_active, &nearest, &tree) {
+                self.directories.copy_mode(id, tree)?;
+            }
+            let tree = tree.as_deref();
+            Ok(self.maker.mounts(&self.directories, &record, &chain, tree))
         })
+    }
+
+    /// Where the remote part of a chain is mounted; mounts it where it is not.
+    fn tree(&self, chain: &Chain) -> Result<Option<PathBuf>, SnapshotError> {
+        let Some(snapshot) = &chain.remote else {
+            return Ok(None);
+        };
+        let images = self.images.as_ref().ok_or_else(|| {
+            SnapshotError::Unavailable("remote snapshots are not served here".to_owned())
+        })?;
+        let tree = images.tree(snapshot).map_err(SnapshotError::Unavailable)?;
+        Ok(Some(tree))
     }
 
     /// Tells how to mount an active snapshot or a view.
@@ -149,8 +192,10 @@ impl Snapshotter {
         if record.kind == Kind::Committed {
             return Err(SnapshotError::state(key, "is committed and has no mounts"));
         }
-        let parents = state.parents(&record)?;
-        Ok(self.maker.mounts(&self.directories, &record, &parents))
+        let chain = state.chain(&record.parent)?;
+        let tree = self.tree(&chain)?;
+        let tree = tree.as_deref();
+        Ok(self.maker.mounts(&self.directories, &record, &chain, tree))
     }
 
     /// Makes an active snapshot immutable under a name; the key is free again. Its labels are
@@ -293,16 +338,17 @@ impl Snapshotter {
     }
 
     /// What a snapshot takes without its parents: of an active one now, of a committed one when
-    /// it was committed; of a view nothing.
+    /// it was committed; of a view nothing; of a remote one what of its layer is here now.
     ///
     /// # Errors
     /// `NotFound`, or files that cannot be read.
     pub fn usage(&self, key: &str) -> Result<Usage, SnapshotError> {
-        let record = self.metadata.read()?.get(key)?;
-        if record.kind != Kind::Active {
-            return Ok(record.usage);
+        let info = self.stat(key)?;
+        match (&self.images, provide::remote(&info)) {
+            (Some(images), Some(snapshot)) => Ok(images.usage(&snapshot)),
+            _ if info.record.kind == Kind::Active => self.tree_usage(key, info.record.id),
+            _ => Ok(info.record.usage),
         }
-        self.tree_usage(key, record.id)
     }
 
     fn tree_usage(&self, key: &str, id: u64) -> Result<Usage, SnapshotError> {
@@ -313,16 +359,33 @@ impl Snapshotter {
         }
     }
 
-    /// Frees what removed snapshots still take.
+    /// Frees what removed snapshots still take. False where something is on its way out.
     ///
     /// # Errors
     /// The first directory that cannot be freed, after all others are.
-    pub fn cleanup(&self) -> Result<(), SnapshotError> {
+    pub fn cleanup(&self) -> Result<bool, SnapshotError> {
         let _one = self
             .clearing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.directories.clear()
+        let cleared = self.directories.clear();
+        let is_done = match &self.images {
+            Some(images) => images.retain(&|| self.living())?,
+            None => true,
+        };
+        cleared.map(|()| is_done)
+    }
+
+    /// What the remote snapshots need.
+    fn living(&self) -> Result<Living, SnapshotError> {
+        let mut living = Living::default();
+        self.metadata.read()?.each(|info| {
+            if let Some(place) = info.record.remote {
+                living.images.insert(place.image);
+                living.snapshots.insert(info.record.id);
+            }
+        })?;
+        Ok(living)
     }
 }
 

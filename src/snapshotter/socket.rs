@@ -26,6 +26,12 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// Pause where no connection can be accepted: others must close first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// First pause before another look at what is still on its way out, for example a layer that is
+/// being compared with its digest; doubles with every look in vain.
+const CLEAN_PAUSE: Duration = Duration::from_millis(100);
+/// Longest such pause: a program may have a mount open for as long as it likes.
+const CLEAN_PAUSE_LIMIT: Duration = Duration::from_secs(10);
+
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -164,13 +170,25 @@ async fn accept(
 
 /// Frees what removed snapshots leave: those of the last run first.
 async fn clean(snapshotter: Arc<Snapshotter>, removed: Arc<Notify>) {
+    let mut pause = CLEAN_PAUSE;
     loop {
         let cleaned = snapshotter.clone();
-        match tokio::task::spawn_blocking(move || cleaned.cleanup()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "freeing a removed snapshot"),
+        let is_done = match tokio::task::spawn_blocking(move || cleaned.cleanup()).await {
+            Ok(Ok(is_done)) => is_done,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "freeing a removed snapshot");
+                true
+            }
             Err(_) => return,
+        };
+        if is_done {
+            pause = CLEAN_PAUSE;
+            removed.notified().await;
+            continue;
         }
-        removed.notified().await;
+        tokio::select! {
+            () = removed.notified() => pause = CLEAN_PAUSE,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(CLEAN_PAUSE_LIMIT),
+        }
     }
 }

@@ -6,7 +6,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channel;
+mod cri;
 mod daemon;
 mod images;
 mod lifetime;
 mod metrics;
+mod pulled;
+mod remote;
+mod unpacker;

@@ -167,6 +167,8 @@ fn a_pack_of_another_image_is_of_no_harm() {
         let query = Query {
             elsewhere: None,
             keys: Vec::new(),
+            trusted_only: false,
+            manifest: None,
             reference: source.to_string(),
             source: ImageSource::new(Client::new(ClientConfig::default()), source),
             platform: Platform::host(),

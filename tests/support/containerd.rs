@@ -33,6 +33,12 @@ pub fn brisk_runtime() -> PathBuf {
     path
 }
 
+/// The configuration of the proxy plugin.
+fn plugin(snapshotter: &Path) -> String {
+    let address = snapshotter.display();
+    format!("[proxy_plugins.brisk]\ntype = 'snapshot'\naddress = '{address}'\n")
+}
+
 impl Containerd {
     /// One without pods, and without other snapshotters than containerd's own.
     pub fn plain() -> Self {
@@ -43,11 +49,16 @@ impl Containerd {
 
     /// One whose proxy plugin `brisk` is at a socket.
     pub fn start(snapshotter: &Path) -> Self {
-        let plugin = format!(
-            "[proxy_plugins.brisk]\ntype = 'snapshot'\naddress = '{}'\n",
-            snapshotter.display()
-        );
+        let plugin = plugin(snapshotter);
         Self::launch(&mut Command::new("containerd"), |_, _| without_pods(plugin))
+    }
+
+    /// The same with its CRI plugin, which tells the snapshotter which image a layer is of.
+    pub fn start_with_cri(snapshotter: &Path) -> Self {
+        let cri = "[plugins.'io.containerd.grpc.v1.cri'.containerd]\n\
+                   snapshotter = 'brisk'\ndisable_snapshot_annotations = false\n";
+        let parts = without_tracing() + &plugin(snapshotter) + cri;
+        Self::launch(&mut Command::new("containerd"), |_, _| parts)
     }
 
     /// One that runs pods, in a network namespace of its own, by the handlers `runc` (Debian's)
@@ -207,6 +218,11 @@ fn without_pods(plugins: String) -> String {
     )
 }
 
+/// Settings without traces, of a containerd that can run pods.
+fn without_tracing() -> String {
+    "disabled_plugins = ['io.containerd.tracing.processor.v1.otlp']\n".to_owned()
+}
+
 /// Settings of the part that runs pods, and the network they get: a bridge and addresses that no
 /// other test has.
 fn pods(own: &Path, name: &str, sandbox_image: &str) -> String {
@@ -234,10 +250,10 @@ fn pods(own: &Path, name: &str, sandbox_image: &str) -> String {
         )
     };
     format!(
-        "disabled_plugins = ['io.containerd.tracing.processor.v1.otlp']\n\
-         [plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = '{sandbox_image}'\n\
+        "{}[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = '{sandbox_image}'\n\
          restrict_oom_score_adj = true\nnetns_mounts_under_state_dir = true\n\
          [plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '{}'\n{}{}",
+        without_tracing(),
         networks.display(),
         handler("runc", Path::new("runc")),
         handler("brisk", &brisk_runtime()),

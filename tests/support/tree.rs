@@ -44,7 +44,8 @@ pub fn walk(root: &Path, timed: &BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Seen> {
             waiting.extend(names.iter().rev().map(|name| relative.join(name)));
         }
         let first = first_names
-            .entry(metadata.ino())
+            // An overlay gives directories and files devices of their own.
+            .entry((metadata.dev(), metadata.ino()))
             .or_insert_with(|| relative.clone())
             .clone();
         let is_timed = !metadata.is_dir() || timed.contains(&relative);

@@ -115,6 +115,7 @@ fn every_key_is_documented() {
         service: ServiceConfig { orphan_timeout: _ },
         limits: LimitsConfig { layer_size },
         metrics: MetricsConfig { address },
+        snapshotter: SnapshotterConfig { without_index: _ },
     } = config;
     assert!(budget.is_some() && layer_size.is_some() && address.is_some());
     assert!(!plain_http.is_empty() && !https.is_empty() && !ca_files.is_empty());
@@ -126,6 +127,7 @@ fn every_key_is_documented() {
         "connections = ",
         "in_flight = ",
         "orphan_timeout = ",
+        "without_index = ",
         "auto = ",
         "delay = ",
     ];

@@ -307,16 +307,26 @@ impl Service {
         }
         let before = self.cache.usage().used_bytes;
         let images = forget(&self.catalog)?;
-        let mut in_use = self.catalog.sweep()?;
-        while in_use > 0 && Instant::now() < limit {
+        let sweep = || match self.catalog.sweeping() {
+            Some(alone) => self.catalog.sweep(&alone).map(Some),
+            None => Ok(None),
+        };
+        let mut in_use = sweep()?;
+        while in_use != Some(0) && Instant::now() < limit {
             pause().await;
-            in_use = self.catalog.sweep()?;
+            in_use = sweep()?;
         }
-        if in_use > 0 {
-            observer.warn(format!(
-                "{in_use} layers are still being fetched or compared and stay; `brisk prune` \
+        match in_use {
+            Some(0) => {}
+            Some(layers) => observer.warn(format!(
+                "{layers} layers are still being fetched or compared and stay; `brisk prune` \
                  drops them later"
-            ));
+            )),
+            None => observer.warn(
+                "images are still being resolved, so nothing was dropped; `brisk prune` does it \
+                 later"
+                    .to_owned(),
+            ),
         }
         Ok(Outcome::Freed {
             bytes: before.saturating_sub(self.cache.usage().used_bytes),

@@ -20,6 +20,7 @@ fn info() -> Info {
             created: Moment(1),
             updated: Moment(1),
             usage: Usage::default(),
+            remote: None,
         },
     }
 }

@@ -30,7 +30,7 @@ async fn serve_for_a_parent() {
     let (Some(root), Some(socket)) = (std::env::var_os(ROOT), std::env::var_os(SOCKET)) else {
         return;
     };
-    let snapshotter = Arc::new(Snapshotter::open(Path::new(&root)).unwrap());
+    let snapshotter = Arc::new(Snapshotter::open(Path::new(&root), None).unwrap());
     let socket = Socket::bind(Path::new(&socket)).unwrap();
     socket
         .serve(snapshotter, std::future::pending())
@@ -94,7 +94,7 @@ pub async fn server() -> Server {
     let place = tempfile::tempdir().unwrap();
     let root = place.path().join("root");
     let socket = place.path().join("run/s.sock");
-    let snapshotter = Arc::new(Snapshotter::open(&root).unwrap());
+    let snapshotter = Arc::new(Snapshotter::open(&root, None).unwrap());
     let bound = Socket::bind(&socket).unwrap();
     tokio::spawn(bound.serve(snapshotter, std::future::pending()));
     Server {

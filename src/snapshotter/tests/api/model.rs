@@ -167,12 +167,12 @@ proptest! {
     fn calls_do_what_a_map_does(calls in calls()) {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("root");
-        let mut snapshotter = Snapshotter::open(&root).unwrap();
+        let mut snapshotter = Snapshotter::open(&root, None).unwrap();
         let mut model = Model::new();
         for call in &calls {
             if matches!(call, Call::Restart) {
                 drop(snapshotter);
-                snapshotter = Snapshotter::open(&root).unwrap();
+                snapshotter = Snapshotter::open(&root, None).unwrap();
             }
             let expected = expect(&mut model, call);
             let answer = carry_out(&snapshotter, call).map_err(|e| class(&e));

@@ -158,7 +158,7 @@ async fn a_start_brings_directories_and_records_together() {
     let root = place.path().join("root");
     let content = |mounts: Vec<brisk_snapshotter::mounts::Mount>| PathBuf::from(&mounts[0].source);
     let lost = {
-        let s = Snapshotter::open(&root).unwrap();
+        let s = Snapshotter::open(&root, None).unwrap();
         s.prepare("a", "", Default::default()).unwrap();
         s.commit("A", "a", "", Default::default()).unwrap();
         s.prepare("b", "A", Default::default()).unwrap();
@@ -173,7 +173,7 @@ async fn a_start_brings_directories_and_records_together() {
     fs::create_dir_all(root.join("snapshots/strange")).unwrap();
     fs::remove_dir_all(root.join("snapshots/2")).unwrap();
     fs::remove_dir_all(lost.parent().unwrap()).unwrap();
-    let s = Snapshotter::open(&root).unwrap();
+    let s = Snapshotter::open(&root, None).unwrap();
     let left: Vec<_> = s.list(&Default::default()).unwrap();
     let left: Vec<_> = left.iter().map(|i| i.name.as_str()).collect();
     assert_eq!(left, ["A", "d"], "what stood on a lost one is given up");
@@ -185,7 +185,7 @@ async fn a_start_brings_directories_and_records_together() {
 #[tokio::test]
 async fn one_process_serves_a_root_and_a_socket() {
     let s = server().await;
-    let second = Snapshotter::open(&s.root).err().unwrap().to_string();
+    let second = Snapshotter::open(&s.root, None).err().unwrap().to_string();
     assert!(second.contains("another brisk daemon"), "{second}");
     let error = Socket::bind(&s.socket).err().unwrap().to_string();
     assert!(error.contains("another process serves there"), "{error}");
@@ -197,6 +197,8 @@ async fn one_process_serves_a_root_and_a_socket() {
 #[test]
 fn a_root_that_overlay_options_cannot_hold_is_refused() {
     let place = tempfile::tempdir().unwrap();
-    let error = Snapshotter::open(&place.path().join("a:b")).err().unwrap();
+    let error = Snapshotter::open(&place.path().join("a:b"), None)
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("colon"), "{error}");
 }

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use index_format::Digest;
 use serde::{Deserialize, Serialize};
@@ -104,14 +105,18 @@ pub struct ImageRecord {
 pub struct ImageStore {
     images: PathBuf,
     blobs: PathBuf,
+    /// Held while a record changes, so that one that is removed meanwhile does not come back.
+    changing: Arc<Mutex<()>>,
 }
 
 impl ImageStore {
-    /// The store below `root`.
+    /// The store below `root`. Its clones change records one after the other; two stores of one
+    /// root do not.
     pub fn new(root: &Path) -> Self {
         ImageStore {
             images: root.join("images"),
             blobs: root.join("blobs/sha256"),
+            changing: Arc::default(),
         }
     }
 
@@ -138,6 +143,15 @@ impl ImageStore {
     /// # Errors
     /// Where the disk cannot take it.
     pub fn put(&self, record: &ImageRecord) -> Result<(), ImageError> {
+        let _alone = self.change();
+        self.write_record(record)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().expect("no holder of this lock panics")
+    }
+
+    fn write_record(&self, record: &ImageRecord) -> Result<(), ImageError> {
         let path = self.record_path(&record.reference, &record.platform);
         let bytes = serde_json::to_vec_pretty(record)
             .map_err(|e| ImageError::Worker(format!("an image record: {e}")))?;
@@ -149,6 +163,7 @@ impl ImageStore {
     /// # Errors
     /// Where the kernel refuses.
     pub fn remove(&self, record: &ImageRecord) -> Result<(), ImageError> {
+        let _alone = self.change();
         let path = self.record_path(&record.reference, &record.platform);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -163,6 +178,7 @@ impl ImageStore {
     /// # Errors
     /// Where the disk cannot take it.
     pub fn promote(&self, key: &LayerKey) -> Result<(), ImageError> {
+        let _alone = self.change();
         for mut record in self.list() {
             let concerned: Vec<&mut LayerDecision> = record
                 .layers
@@ -175,7 +191,7 @@ impl ImageStore {
             concerned
                 .into_iter()
                 .for_each(|decision| decision.repository = None);
-            self.put(&record)?;
+            self.write_record(&record)?;
         }
         Ok(())
     }

@@ -208,5 +208,6 @@ fn a_registry_that_loses_the_pack_in_the_middle_is_done_without() {
         (0, &packed.output),
         "{started:?}"
     );
-    assert!(gateway.count(is_of_layer) > 3);
+    // Into how many requests the rest is merged is the planner's own affair.
+    assert!(gateway.count(is_of_layer) > 0);
 }

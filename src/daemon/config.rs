@@ -251,6 +251,8 @@ pub struct RegistryConfig {
     pub https: Vec<String>,
     /// Files with certificates of further authorities, PEM.
     pub ca_files: Vec<PathBuf>,
+    /// Directories of containerd's `hosts.toml` files: mirrors and settings of registries.
+    pub hosts_dirs: Vec<PathBuf>,
 }
 
 /// Which indexes are accepted.
@@ -398,13 +400,18 @@ impl Config {
     pub fn check(named: Option<&Path>) -> Result<PathBuf, ConfigError> {
         let config = Self::load(named)?;
         let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        let unusable = |key, named: &PathBuf, source| ConfigError::Named {
+            path: path.to_path_buf(),
+            key,
+            named: named.clone(),
+            source,
+        };
         for file in &config.registry.ca_files {
-            std::fs::File::open(file).map_err(|source| ConfigError::Named {
-                path: path.to_path_buf(),
-                key: "registry.ca_files",
-                named: file.clone(),
-                source,
-            })?;
+            std::fs::File::open(file).map_err(|e| unusable("registry.ca_files", file, e))?;
+        }
+        for directory in &config.registry.hosts_dirs {
+            std::fs::read_dir(directory)
+                .map_err(|e| unusable("registry.hosts_dirs", directory, e))?;
         }
         Ok(path.to_path_buf())
     }

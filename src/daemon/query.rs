@@ -102,6 +102,7 @@ impl Queries {
                     plain_http,
                     https: self.config.registry.https.iter().cloned().collect(),
                     ca_files: self.config.registry.ca_files.clone(),
+                    hosts_dirs: self.config.registry.hosts_dirs.clone(),
                     credentials: match docker_config {
                         Some(directory) => vec![CredentialSource::DockerConfig(directory)],
                         None => CredentialSource::from_environment(),

@@ -19,6 +19,7 @@ use crate::auth_slot::{Action, Authorization, Candidate, Slot, SlotState};
 use crate::challenge::{Challenge, Challenges};
 use crate::credentials::{Credential, CredentialSource};
 use crate::error::RegistryError;
+use crate::hosts::Endpoint;
 use crate::limits::MAX_REMEMBERED_SCOPES;
 use crate::reference::Repository;
 use crate::token::{self, Token, TokenRequest};
@@ -68,6 +69,7 @@ impl Authenticator {
     /// known to ask is obtained without being refused first.
     pub(super) async fn current(
         &self,
+        server: &Endpoint,
         repository: &Repository,
         action: Action,
     ) -> Result<Option<Authorization>, RegistryError> {
@@ -89,7 +91,8 @@ impl Authenticator {
                 Ok(None)
             };
         }
-        match self.obtain(&key, &slot, &mut state, &challenge, 401).await {
+        let obtained = self.obtain(server, &key, &slot, &mut state, &challenge, 401);
+        match obtained.await {
             Ok(()) => Ok(state.held(Instant::now())),
             // Asked for elsewhere in this registry, perhaps not here.
             Err(error) if error.is_unauthorized() => Ok(None),
@@ -106,6 +109,7 @@ impl Authenticator {
     /// Moves on after a refusal. `Ok` means that there is another header to try.
     pub(super) async fn refused(
         &self,
+        server: &Endpoint,
         repository: &Repository,
         action: Action,
         refusal: Refusal,
@@ -149,13 +153,14 @@ impl Authenticator {
             // It had worked, or nothing was sent: look everything up anew.
             _ => state.start_over(),
         }
-        self.obtain(&key, &slot, &mut state, &challenge, refusal.status)
+        self.obtain(server, &key, &slot, &mut state, &challenge, refusal.status)
             .await
     }
 
     /// Fills a slot from the first candidate that gives a header.
     async fn obtain(
         &self,
+        server: &Endpoint,
         (repository, action): &SlotKey,
         slot: &Slot,
         state: &mut SlotState,
@@ -185,7 +190,7 @@ impl Authenticator {
                 return Err(error);
             };
             match self
-                .header_of(repository, candidate, challenge, &scope)
+                .header_of(server, repository, candidate, challenge, &scope)
                 .await
             {
                 Ok(token) => {
@@ -242,6 +247,7 @@ impl Authenticator {
 
     async fn header_of(
         &self,
+        server: &Endpoint,
         repository: &Repository,
         candidate: &Candidate,
         challenge: &Challenge,
@@ -270,34 +276,32 @@ impl Authenticator {
             )),
             (Challenge::Basic, None) => Err(unusable("it wants user and password")),
             (Challenge::Bearer { realm, service, .. }, credential) => {
-                let realm = self.realm(repository, realm)?;
+                let realm = realm_of(server, realm)?;
                 let request = TokenRequest {
                     realm: &realm,
                     service: service.as_deref(),
                     scope,
                     credential: credential.as_ref(),
+                    tls: server.tls.as_ref(),
                 };
                 token::fetch(&self.transport, &request).await
             }
         }
     }
+}
 
-    /// The token service's URL. Credentials go there, so a registry reached by HTTPS cannot
-    /// name one without it.
-    fn realm(&self, repository: &Repository, realm: &str) -> Result<Url, RegistryError> {
-        let host = repository.host();
-        let challenge = |reason: String| RegistryError::Challenge {
-            host: host.to_owned(),
-            reason,
-        };
-        let url =
-            Url::parse(realm).map_err(|error| challenge(format!("realm {realm:?}: {error}")))?;
-        let plain_allowed = self.transport.config.schemes.is_plain(host);
-        match url.scheme() {
-            "https" => Ok(url),
-            "http" if plain_allowed => Ok(url),
-            _ => Err(challenge(format!("realm {realm:?} is not https"))),
-        }
+/// The token service's URL. Credentials go there, so a server reached by HTTPS cannot name one
+/// without it.
+fn realm_of(server: &Endpoint, realm: &str) -> Result<Url, RegistryError> {
+    let challenge = |reason: String| RegistryError::Challenge {
+        host: server.host.clone(),
+        reason,
+    };
+    let url = Url::parse(realm).map_err(|error| challenge(format!("realm {realm:?}: {error}")))?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if server.base.scheme() == "http" => Ok(url),
+        _ => Err(challenge(format!("realm {realm:?} is not https"))),
     }
 }
 

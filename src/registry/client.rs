@@ -14,6 +14,7 @@ use crate::challenge::{self, Challenges};
 use crate::credentials::CredentialSource;
 use crate::error::RegistryError;
 use crate::host::{Schemes, same_origin, shown};
+use crate::hosts::{Capability, Endpoint, Hosts};
 use crate::limits::MAX_REDIRECTS;
 use crate::redirects::Redirects;
 use crate::reference::Repository;
@@ -37,6 +38,9 @@ pub struct ClientConfig {
     pub https: BTreeSet<String>,
     /// PEM files of certificate authorities, besides the system's.
     pub ca_files: Vec<PathBuf>,
+    /// Directories of containerd's `hosts.toml` files: mirrors of registries and their settings.
+    /// The first that has one for a registry decides.
+    pub hosts_dirs: Vec<PathBuf>,
     /// Where credentials are looked for, in this order.
     pub credentials: Vec<CredentialSource>,
     /// Appended to the User-Agent header, to tell callers apart in a registry's log.
@@ -54,6 +58,7 @@ pub struct Client {
     pub(super) transport: Arc<Transport>,
     pub(super) session: Arc<Session>,
     challenges: Arc<Challenges>,
+    hosts: Arc<Hosts>,
 }
 
 /// What was obtained with one set of credentials, and must not serve another.
@@ -95,7 +100,8 @@ impl Client {
             retry: config.retry,
         }));
         let challenges = Arc::new(Challenges::new());
-        Self::assemble(transport, challenges, config.credentials)
+        let hosts = Arc::new(Hosts::new(config.hosts_dirs));
+        Self::assemble(transport, challenges, hosts, config.credentials)
     }
 
     /// This client with other credentials: it shares the connections, the counts and what
@@ -103,12 +109,13 @@ impl Client {
     #[must_use]
     pub fn with_credentials(&self, credentials: Vec<CredentialSource>) -> Self {
         let (transport, challenges) = (Arc::clone(&self.transport), Arc::clone(&self.challenges));
-        Self::assemble(transport, challenges, credentials)
+        Self::assemble(transport, challenges, Arc::clone(&self.hosts), credentials)
     }
 
     fn assemble(
         transport: Arc<Transport>,
         challenges: Arc<Challenges>,
+        hosts: Arc<Hosts>,
         credentials: Vec<CredentialSource>,
     ) -> Self {
         let auth = Authenticator::new(Arc::clone(&transport), credentials, Arc::clone(&challenges));
@@ -120,6 +127,7 @@ impl Client {
             transport,
             session,
             challenges,
+            hosts,
         }
     }
 
@@ -162,7 +170,44 @@ impl Client {
         {
             return Ok(response);
         }
-        self.call_registry(call).await
+        self.call_servers(call).await
+    }
+
+    /// Asks the servers of the registry in turn.
+    async fn call_servers(&self, call: &Call<'_>) -> Result<Response, RegistryError> {
+        let (schemes, host) = (&self.transport.config.schemes, call.repository.host());
+        let servers = self.hosts.of(host, schemes, call.needs())?;
+        let is_of_api =
+            same_origin(&call.url, &schemes.root(host)?) && call.url.path().starts_with("/v2/");
+        if !is_of_api && let Some(server) = servers.at(&call.url) {
+            // What one server has pointed to is asked for there.
+            let url = server.continued(&call.url);
+            return self.call_server(call, server, url).await;
+        }
+        let mut last = None;
+        for server in servers.iter() {
+            match self.call_server(call, server, server.url(&call.url)).await {
+                Ok(response) => {
+                    server.answered();
+                    return Ok(response);
+                }
+                Err(error) => {
+                    if error.status().is_none() && error.is_retryable() {
+                        server.failed();
+                    }
+                    if servers.iter().len() > 1 {
+                        tracing::debug!(%error, server = %server.base, "a server is passed over");
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| RegistryError::Setup {
+            reason: format!(
+                "no server in the hosts.toml of {host} may {:?}",
+                call.needs()
+            ),
+        }))
     }
 
     /// Asks a remembered redirect target. `None` when it has stopped working.
@@ -191,32 +236,37 @@ impl Client {
         }
     }
 
-    /// Asks the registry, and follows where it points.
-    async fn call_registry(&self, call: &Call<'_>) -> Result<Response, RegistryError> {
+    /// Asks one server of the registry at `url`, and follows where it points.
+    async fn call_server(
+        &self,
+        call: &Call<'_>,
+        server: &Endpoint,
+        mut url: Url,
+    ) -> Result<Response, RegistryError> {
         let auth = &self.session.auth;
-        let registry = self.transport.config.schemes.root(call.repository.host())?;
-        let mut url = call.url.clone();
+        let repository = &server.repository(call.repository);
         let mut redirects = 0;
         let mut refusals = 0;
         loop {
-            let at_registry = same_origin(&url, &registry);
+            let at_registry = same_origin(&url, &server.base);
             let sent = match at_registry {
-                true => auth.current(call.repository, call.action).await?,
+                true => auth.current(server, repository, call.action).await?,
                 false => None,
             };
             let response = self
                 .transport
-                .send(call.outgoing(&url, sent.as_ref()))
+                .send(call.outgoing_to(server, &url, sent.as_ref()))
                 .await?;
             let status = response.status();
             if at_registry && is_refusal(status) && refusals < MAX_REFUSALS {
                 refusals += 1;
                 let refusal = refusal(&response, sent);
-                auth.refused(call.repository, call.action, refusal).await?;
+                auth.refused(server, repository, call.action, refusal)
+                    .await?;
                 continue;
             }
             if let Some(sent) = &sent {
-                auth.accepted(call.repository, call.action, sent);
+                auth.accepted(repository, call.action, sent);
             }
             if is_redirect(status) && call.may_follow() {
                 redirects += 1;
@@ -251,6 +301,43 @@ impl Call<'_> {
             url: url.clone(),
             headers,
             body: self.body.clone(),
+            tls: None,
+        }
+    }
+
+    /// The same with a server's own headers and certificates, which go to no other host.
+    fn outgoing_to(
+        &self,
+        server: &Endpoint,
+        url: &Url,
+        authorization: Option<&Authorization>,
+    ) -> Outgoing {
+        let mut outgoing = self.outgoing(url, authorization);
+        if same_origin(url, &server.base) {
+            for (name, value) in &server.headers {
+                // A token takes the place of a configured password.
+                if !(name == AUTHORIZATION && authorization.is_some()) {
+                    outgoing.headers.append(name, value.clone());
+                }
+            }
+            outgoing.tls = server.tls.clone();
+        }
+        outgoing
+    }
+
+    /// What its server must be trusted with: the meaning of a tag, and what refers to an image,
+    /// nobody can check; content is checked by its digest.
+    fn needs(&self) -> Capability {
+        // The repository's name may have the words of the API in it.
+        let api = format!("/v2/{}/", self.repository.name());
+        let path = self.url.path();
+        let below = path.strip_prefix(api.as_str()).unwrap_or_default();
+        match self.action {
+            Action::Push | Action::Delete => Capability::Push,
+            Action::Pull if path.ends_with("/tags/list") => Capability::List,
+            Action::Pull if below.starts_with("blobs/") => Capability::Pull,
+            Action::Pull if below.starts_with("manifests/sha256:") => Capability::Pull,
+            Action::Pull => Capability::Resolve,
         }
     }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use reqwest::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Value, json};
 
+use crate::auth_slot::Action;
 use crate::client::Client;
 use crate::error::RegistryError;
 use crate::limits::{MAX_FALLBACK_ROUNDS, MIN_FALLBACK_SETTLE};
@@ -100,7 +101,8 @@ impl Client {
         subject: Digest,
     ) -> Result<Tagged, RegistryError> {
         let target = fallback_tag(subject);
-        let (manifest, headers) = match self.manifest_and_headers(repository, &target).await {
+        let read = self.manifest_and_headers(repository, &target, Action::Push);
+        let (manifest, headers) = match read.await {
             Ok(found) => found,
             Err(error) if error.is_not_found() => {
                 return Ok(Tagged {

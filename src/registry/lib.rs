@@ -28,6 +28,7 @@ mod docker_registry_tests;
 mod error;
 mod fallback;
 mod host;
+mod hosts;
 mod image_source;
 mod layout;
 mod layout_directory;

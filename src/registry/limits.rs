@@ -63,6 +63,12 @@ pub const CREDENTIAL_HELPER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest docker config.json or auth.json read.
 pub const MAX_AUTH_FILE_BYTES: u64 = 4 << 20;
 
+/// Largest hosts.toml read: real ones name a handful of servers.
+pub const MAX_HOSTS_FILE_BYTES: u64 = 1 << 20;
+
+/// Sets of certificates whose connections are kept: one for each mirror that has its own.
+pub const MAX_TLS_CLIENTS: usize = 64;
+
 /// Lifetime of a token whose response names none (distribution specification, token).
 pub const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 

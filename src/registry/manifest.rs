@@ -6,6 +6,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::auth_slot::Action;
 use crate::client::Client;
 use crate::error::RegistryError;
 use crate::limits::MAX_MANIFEST_BYTES;
@@ -76,17 +77,21 @@ impl Client {
         repository: &Repository,
         target: &ManifestTarget,
     ) -> Result<Manifest, RegistryError> {
-        let (manifest, _) = self.manifest_and_headers(repository, target).await?;
+        let read = self.manifest_and_headers(repository, target, Action::Pull);
+        let (manifest, _) = read.await?;
         Ok(manifest)
     }
 
-    /// The same with the headers of the answer.
+    /// The same with the headers of the answer. What is read to be written again has the action
+    /// of the writing, so that it is read at the same server.
     pub(super) async fn manifest_and_headers(
         &self,
         repository: &Repository,
         target: &ManifestTarget,
+        action: Action,
     ) -> Result<(Manifest, HeaderMap), RegistryError> {
         let mut call = self.get(repository, &target.path())?;
+        call.action = action;
         call.headers
             .insert(ACCEPT, HeaderValue::from_static(media::ACCEPT_MANIFEST));
         let call = &call;
@@ -102,7 +107,8 @@ impl Client {
             .await
     }
 
-    /// True when the repository has the manifest.
+    /// True when the repository has the manifest, so that it needs no upload: the registry
+    /// itself is asked, not its mirrors.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -111,8 +117,8 @@ impl Client {
         repository: &Repository,
         target: &ManifestTarget,
     ) -> Result<bool, RegistryError> {
-        let mut call = self.get(repository, &target.path())?;
-        call.method = Method::HEAD;
+        let url = self.url(repository, &target.path())?;
+        let mut call = self.push_call(repository, Method::HEAD, url);
         call.headers
             .insert(ACCEPT, HeaderValue::from_static(media::ACCEPT_MANIFEST));
         match self.repeat(&call).await {

@@ -8,7 +8,8 @@ use crate::error::RegistryError;
 use crate::host::same_origin;
 use crate::response::Response;
 
-/// The next page that a Link header (RFC 8288) names. It must lie at the same registry.
+/// The next page that a Link header (RFC 8288) names. It must lie at the same registry, or
+/// at the server that answered for it.
 pub(super) fn next_page(
     call: &Call<'_>,
     response: &Response,
@@ -29,7 +30,7 @@ pub(super) fn next_page(
         .url()
         .join(target)
         .map_err(|error| malformed(format!("Link {target:?}: {error}")))?;
-    if !same_origin(&url, &call.url) {
+    if !same_origin(&url, &call.url) && !same_origin(&url, response.url()) {
         return Err(malformed(format!("Link {target:?} leads to another host")));
     }
     Ok(Some(url))

@@ -31,6 +31,14 @@ impl Repository {
         &self.host
     }
 
+    /// The repository of the same name at another host.
+    pub(super) fn at_host(&self, host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            name: self.name.clone(),
+        }
+    }
+
     /// The path in the registry: `library/alpine`.
     pub fn name(&self) -> &str {
         &self.name

@@ -17,6 +17,7 @@ use crate::limits::{
     DEFAULT_TOKEN_LIFETIME, MAX_TOKEN_BYTES, MAX_TOKEN_LIFETIME, TOKEN_RENEWAL_MARGIN,
 };
 use crate::timestamp::rfc3339;
+use crate::tls::TlsOptions;
 use crate::transport::{Outgoing, Transport};
 
 /// Name under which an OAuth2 token service knows this program.
@@ -31,6 +32,8 @@ pub(super) struct TokenRequest<'a> {
     pub(super) scope: &'a str,
     /// `None` asks anonymously.
     pub(super) credential: Option<&'a Credential>,
+    /// The registry's own certificates, where it has any.
+    pub(super) tls: Option<&'a Arc<TlsOptions>>,
 }
 
 /// An Authorization header and when to renew it.
@@ -137,6 +140,7 @@ fn outgoing(request: &TokenRequest<'_>) -> Outgoing {
             url,
             headers,
             body: Some(form),
+            tls: request.tls.cloned(),
         };
     }
     {
@@ -161,6 +165,7 @@ fn outgoing(request: &TokenRequest<'_>) -> Outgoing {
         url,
         headers,
         body: None,
+        tls: request.tls.cloned(),
     }
 }
 

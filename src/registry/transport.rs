@@ -1,21 +1,23 @@
 //! One HTTP exchange at a time, with its limits: no redirects, no authentication, no retry.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use lru::LruCache;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, Url};
 
 use crate::dns::SystemResolver;
 use crate::error::{RegistryError, Waiting};
 use crate::host::{Schemes, shown, url_is_loopback};
-use crate::limits::{CONNECT_TIMEOUT, IDLE_TIMEOUT};
+use crate::limits::{CONNECT_TIMEOUT, IDLE_TIMEOUT, MAX_TLS_CLIENTS};
 use crate::response::Response;
 use crate::retry::RetryPolicy;
-use crate::tls;
+use crate::tls::{self, TlsOptions};
 use crate::trips::Trips;
 
 /// Pieces in which a request body is handed to the connection; each counts as progress.
@@ -51,6 +53,8 @@ pub(super) struct Outgoing {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
+    /// What its server's TLS needs beyond the transport's own.
+    pub(super) tls: Option<Arc<TlsOptions>>,
 }
 
 /// What a transport is made from.
@@ -72,17 +76,40 @@ pub(super) struct Transport {
     loopback: OnceLock<reqwest::Client>,
     plain: OnceLock<reqwest::Client>,
     secure: OnceLock<reqwest::Client>,
+    /// For servers with certificates of their own; made anew when those have changed.
+    special: Mutex<LruCache<SpecialKey, reqwest::Client>>,
 }
+
+/// The certificates of a server, and when their files were written.
+type SpecialKey = (Arc<TlsOptions>, Vec<Option<SystemTime>>);
 
 impl Transport {
     pub(super) fn new(config: TransportConfig) -> Self {
+        let limit = NonZeroUsize::new(MAX_TLS_CLIENTS).expect("the limit is not zero");
         Self {
             config,
             trips: Trips::default(),
             loopback: OnceLock::new(),
             plain: OnceLock::new(),
             secure: OnceLock::new(),
+            special: Mutex::new(LruCache::new(limit)),
         }
+    }
+
+    /// The connections for a request; a client is cheap to clone.
+    fn client_of(&self, outgoing: &Outgoing) -> Result<reqwest::Client, RegistryError> {
+        let secure = outgoing.url.scheme() == "https";
+        let Some(tls) = outgoing.tls.as_ref().filter(|_| secure) else {
+            return self.client_for(&outgoing.url).cloned();
+        };
+        let key = (Arc::clone(tls), tls.written());
+        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = special.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = self.build(true, url_is_loopback(&outgoing.url), tls)?;
+        special.put(key, client.clone());
+        Ok(client)
     }
 
     fn client_for(&self, url: &Url) -> Result<&reqwest::Client, RegistryError> {
@@ -96,14 +123,19 @@ impl Transport {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self.build(secure, loopback)?;
+        let client = self.build(secure, loopback, &TlsOptions::default())?;
         // Another thread may have been faster; then its client is used.
         Ok(slot.get_or_init(|| client))
     }
 
-    fn build(&self, secure: bool, loopback: bool) -> Result<reqwest::Client, RegistryError> {
+    fn build(
+        &self,
+        secure: bool,
+        loopback: bool,
+        options: &TlsOptions,
+    ) -> Result<reqwest::Client, RegistryError> {
         let tls = match secure {
-            true => tls::client_config(&self.config.ca_files)?,
+            true => tls::client_config(&self.config.ca_files, options)?,
             false => tls::unused_config()?,
         };
         let mut builder = reqwest::Client::builder()
@@ -133,7 +165,7 @@ impl Transport {
         self.trips.request();
         let sent = Arc::new(AtomicU64::new(0));
         let mut request = self
-            .client_for(&outgoing.url)?
+            .client_of(&outgoing)?
             .request(outgoing.method, outgoing.url)
             .headers(outgoing.headers);
         if let Some(body) = outgoing.body {

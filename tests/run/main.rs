@@ -14,6 +14,7 @@ mod detached;
 mod economy;
 mod files;
 mod interrupts;
+mod mirrors;
 mod outages;
 mod programs;
 mod registries;

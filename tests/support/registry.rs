@@ -51,6 +51,31 @@ impl DockerRegistry {
         (registry, authority)
     }
 
+    /// Starts a registry that speaks TLS for these names with those who have a certificate of its
+    /// authority; gives a directory with `ca.crt`, `client.cert` and `client.key`.
+    pub fn start_mutual(names: &[&str]) -> (Self, PathBuf) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let registry = Self::start_with(|directory| {
+            let [authority, own, key] = certificates(names);
+            let [ca, cert, own_key] = ["ca.crt", "client.cert", "client.key"];
+            for (name, text) in [(ca, authority), (cert, own), (own_key, key)] {
+                std::fs::create_dir_all(directory.join("certificates")).unwrap();
+                std::fs::write(directory.join("certificates").join(name), text).unwrap();
+            }
+            let path = |name| {
+                directory
+                    .join("certificates")
+                    .join(name)
+                    .display()
+                    .to_string()
+            };
+            let (ca, cert, key) = (path(ca), path(cert), path(own_key));
+            format!("  tls: {{certificate: '{cert}', key: '{key}', clientcas: ['{ca}']}}\n")
+        });
+        let certificates = registry.directory.path().join("certificates");
+        (registry, certificates)
+    }
+
     /// Starts a registry whose configuration ends in these lines; its `http` section is the last.
     fn start_with(further: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();

@@ -103,6 +103,7 @@ fn every_key_is_documented() {
                 plain_http,
                 https,
                 ca_files,
+                hosts_dirs,
             },
         trust: TrustConfig { repositories, keys },
         publish:
@@ -119,6 +120,7 @@ fn every_key_is_documented() {
     } = config;
     assert!(budget.is_some() && layer_size.is_some() && address.is_some());
     assert!(!plain_http.is_empty() && !https.is_empty() && !ca_files.is_empty());
+    assert!(!hosts_dirs.is_empty());
     assert!(!repositories.is_empty() && !keys.is_empty());
     assert!(repository.is_some() && key.is_some());
     let given = [

@@ -10,7 +10,6 @@ use crate::client::{Client, ClientConfig};
 use crate::host::Schemes;
 use crate::manifest::Manifest;
 use crate::testing::{Reply, Request, Server, quick};
-use crate::transport::TransportConfig;
 
 const DOCUMENT: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -360,23 +359,12 @@ async fn bad_token_responses_are_refused() {
 
 #[tokio::test]
 async fn credentials_only_go_to_encrypted_token_services() {
-    let transport = Transport::new(TransportConfig {
-        schemes: Schemes::default(),
-        ca_files: Vec::new(),
-        user_agent: "test".to_owned(),
-        timeouts: crate::Timeouts::default(),
-        retry: crate::RetryPolicy::default(),
-    });
-    let auth = Authenticator::new(Arc::new(transport), Vec::new(), Arc::new(Challenges::new()));
-    let repository = |name: &str| {
-        let reference: crate::Reference = name.parse().unwrap();
-        reference.repository().clone()
-    };
-    let (remote, local) = (repository("r.example/a"), repository("localhost:5000/a"));
-    assert!(auth.realm(&remote, "https://auth.example/token").is_ok());
-    assert!(auth.realm(&local, "http://localhost:5001/token").is_ok());
+    let server = |host: &str| Endpoint::plain(host, &Schemes::default()).unwrap();
+    let (remote, local) = (server("r.example"), server("localhost:5000"));
+    assert!(realm_of(&remote, "https://auth.example/token").is_ok());
+    assert!(realm_of(&local, "http://localhost:5001/token").is_ok());
     for realm in ["http://auth.example/token", "/token", "file:///x", ""] {
-        let error = auth.realm(&remote, realm).unwrap_err();
+        let error = realm_of(&remote, realm).unwrap_err();
         assert!(matches!(error, RegistryError::Challenge { .. }), "{error}");
     }
 }

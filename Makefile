@@ -8,9 +8,12 @@ IMAGES ?= bench/images/out
 LAYOUT ?= $(IMAGES)/python
 ROUNDS ?= 5
 
-.PHONY: demo test build check check-python check-redis bench conformance snapshotter-conformance clean install-build \
-	install-test install-bench bench-index bench-index-8g bench-chunks bench-cold bench-warm bench-yield \
-	bench-runtime
+# Files of runc's suite that every change is tried with.
+SAMPLE := delete exec hooks kill list mask mounts pause ps run seccomp state tty umask userns
+
+.PHONY: demo test build check check-python check-redis bench conformance conformance-sample \
+	snapshotter-conformance clean install-build install-test install-bench bench-index \
+	bench-index-8g bench-chunks bench-cold bench-warm bench-yield bench-runtime
 
 demo: install-build build
 	$(TARGET)/brisk-demo
@@ -31,14 +34,16 @@ check-python check-redis: check-%: build install-test $(IMAGES)/%/index.json
 		--ignored --nocapture --exact $*
 
 # runc's integration suite with brisk-runtime and with runc, side by side. Needs root and the network.
-conformance: install-build
+# conformance-sample takes a part that lasts about a minute.
+conformance conformance-sample: install-build
 	scripts/install conformance
 	$(CARGO) build --release -p brisk-runtime
-	tests/conformance/compare target/conformance $(TARGET)/brisk-runtime
+	tests/conformance/compare target/$@ $(TARGET)/brisk-runtime \
+		$(if $(filter %-sample,$@),$(SAMPLE:%=%.bats))
 
 # containerd's conformance suite for snapshotters with brisk daemon. Needs root and the network.
 snapshotter-conformance: build
-	scripts/install conformance
+	scripts/install snapshotter-conformance
 	tests/snapshotter-conformance/run target/snapshotter-conformance $(TARGET)/brisk
 
 # Each prints a table of ratios from one run in which the contenders take turns.

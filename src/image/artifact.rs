@@ -231,31 +231,44 @@ pub fn encode(
     let table = serde_json::to_string(&table).map_err(|e| ImageError::Artifact {
         message: e.to_string(),
     })?;
-    let (digest, size, media_type) = subject;
-    let manifest = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "artifactType": ARTIFACT_TYPE,
-        "config": {
-            "mediaType": EMPTY_CONFIG_TYPE,
-            "digest": Digest::of(EMPTY_CONFIG).to_string(),
-            "size": EMPTY_CONFIG.len(),
-        },
-        "layers": [{
-            "mediaType": blob_type,
-            "digest": blob_digest.to_string(),
-            "size": blob.len(),
-        }],
-        "subject": { "mediaType": media_type, "digest": digest.to_string(), "size": size },
-        "annotations": { TABLE_ANNOTATION: &table },
-    });
-    let manifest = serde_json::to_vec(&manifest).map_err(|e| ImageError::Artifact {
-        message: e.to_string(),
-    })?;
+    let blob_place = (blob_type, blob_digest.to_string(), blob.len() as u64);
+    let manifest = manifest(
+        ARTIFACT_TYPE,
+        blob_place,
+        subject,
+        (TABLE_ANNOTATION, &table),
+    )?;
     Ok(Artifact {
         blob,
         blob_digest,
         table,
         manifest,
+    })
+}
+
+/// The manifest of an artifact of one blob (media type, digest, bytes) that refers to `subject`
+/// (digest, bytes, media type), with one annotation (OCI image specification, "Guidelines for
+/// Artifact Usage").
+pub(crate) fn manifest(
+    artifact_type: &str,
+    (blob_type, blob, blob_size): (&str, String, u64),
+    (digest, size, media_type): (Digest, u64, &str),
+    (annotation, value): (&str, &str),
+) -> Result<Vec<u8>, ImageError> {
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": artifact_type,
+        "config": {
+            "mediaType": EMPTY_CONFIG_TYPE,
+            "digest": Digest::of(EMPTY_CONFIG).to_string(),
+            "size": EMPTY_CONFIG.len(),
+        },
+        "layers": [{ "mediaType": blob_type, "digest": blob, "size": blob_size }],
+        "subject": { "mediaType": media_type, "digest": digest.to_string(), "size": size },
+        "annotations": { annotation: value },
+    });
+    serde_json::to_vec(&manifest).map_err(|e| ImageError::Artifact {
+        message: e.to_string(),
     })
 }

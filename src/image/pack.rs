@@ -7,7 +7,7 @@ use bytes::Bytes;
 use index_format::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::EMPTY_CONFIG;
+use crate::artifact::{self, EMPTY_CONFIG};
 use crate::documents;
 use crate::error::ImageError;
 use crate::query::Query;
@@ -24,7 +24,6 @@ pub const BLOB_LIMIT: u64 = 2 << 30;
 /// Packs of one image that a root remembers, the newest: whoever can push there could attach
 /// any number.
 const REMEMBERED: usize = 64;
-const EMPTY_CONFIG_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Where a pack lies and what for.
@@ -121,31 +120,18 @@ pub async fn push(
     for blob in [Bytes::from(content), Bytes::from_static(EMPTY_CONFIG)] {
         client.upload_blob(repository, blob).await?;
     }
-    let size = image.bytes.len();
+    let size = image.bytes.len() as u64;
     let manifest = manifest(place, (image.digest, size, &image.media_type))?;
     let digest = client.push_referrer(repository, MANIFEST_TYPE, Bytes::from(manifest));
     Ok(Some(digest.await?))
 }
 
-fn manifest(place: &PackPlace, subject: (Digest, usize, &str)) -> Result<Vec<u8>, ImageError> {
-    let failed = |error: serde_json::Error| ImageError::Artifact {
+fn manifest(place: &PackPlace, subject: (Digest, u64, &str)) -> Result<Vec<u8>, ImageError> {
+    let place_text = serde_json::to_string(place).map_err(|error| ImageError::Artifact {
         message: error.to_string(),
-    };
-    let (digest, size, media_type) = subject;
-    let document = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "artifactType": ARTIFACT_TYPE,
-        "config": {
-            "mediaType": EMPTY_CONFIG_TYPE,
-            "digest": Digest::of(EMPTY_CONFIG).to_string(),
-            "size": EMPTY_CONFIG.len(),
-        },
-        "layers": [{ "mediaType": BLOB_TYPE, "digest": place.blob, "size": place.size }],
-        "subject": { "mediaType": media_type, "digest": digest.to_string(), "size": size },
-        "annotations": { ANNOTATION: serde_json::to_string(place).map_err(failed)? },
-    });
-    serde_json::to_vec(&document).map_err(failed)
+    })?;
+    let blob = (BLOB_TYPE, place.blob.clone(), place.size);
+    artifact::manifest(ARTIFACT_TYPE, blob, subject, (ANNOTATION, &place_text))
 }
 
 #[cfg(test)]

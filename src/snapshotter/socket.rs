@@ -127,7 +127,12 @@ impl Drop for Socket {
     }
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// A listening socket for root alone, in the place of one that a dead process left; missing
+/// directories above it are made.
+///
+/// # Errors
+/// Where another process serves there (`AddrInUse`), or the kernel refuses.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         DirBuilder::new()
             .recursive(true)

@@ -1,10 +1,8 @@
 //! Serves `/metrics` and `/healthz` by HTTP.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
 use crate::daemon::metrics::exposition::{MEDIA_TYPE, text};
 use crate::daemon::service::Service;
@@ -101,38 +99,12 @@ pub async fn serve(address: &Address, service: &Arc<Service>) -> Result<(), Metr
             tokio::spawn(async move { serving.await });
         }
         Address::Unix(path) => {
-            let listener = bind(path).map_err(on_listen)?;
+            let listener = brisk_snapshotter::socket::bind(path).map_err(on_listen)?;
             let serving = axum::serve(listener, router).with_graceful_shutdown(stopped);
             tokio::spawn(async move { serving.await });
         }
     }
     Ok(())
-}
-
-/// A socket for root alone, in the place of one that a dead process left.
-fn bind(path: &PathBuf) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(directory)?;
-    }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process serves there",
-        ));
-    }
-    // It appears under its name when it is root's alone.
-    let mut early = path.as_os_str().to_owned();
-    early.push(".new");
-    let early = PathBuf::from(early);
-    match fs::remove_file(&early) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&early)?;
-    fs::set_permissions(&early, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&early, path)?;
-    Ok(listener)
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> Response {
